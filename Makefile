@@ -1,0 +1,17 @@
+# Two commands from a bare machine: `make demo` and `make test`. Both set up what is missing (scripts/environment).
+.PHONY: demo test lint clean
+
+demo:
+	@scripts/environment python examples/copper_plate.py
+
+test:
+	@scripts/environment pytest
+
+lint:
+	@scripts/environment ruff check .
+	@scripts/environment ruff format --check .
+	@scripts/environment pyright --pythonpath "$$(scripts/environment which python)"
+	@scripts/environment lint-imports
+
+clean:
+	rm -rf .venv build dist *.egg-info out
