@@ -1,0 +1,213 @@
+"""The abstract material law: strain in; energy, stress, tangent, new state and a status per point out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from crystals import mandel
+from crystals.groups import PointGroup
+
+#: Status of a point: evaluated inside the trained range.
+OK = 0
+#: Status of a point: |E| beyond the trained range; the values are an extrapolation.
+OUT_OF_RANGE = 1
+#: Status of a point: the strain is NaN or infinite, or 1 + 2E is not positive definite; the values are NaN.
+INVALID = 2
+
+
+class Response(NamedTuple):
+    """What a law answers for n points. numpy arrays for numpy strains, torch tensors for torch strains.
+
+    Attributes
+    ----------
+    energy : (n,)
+        Energy per reference volume W.
+    stress : (n, 6)
+        ∂W/∂E, the second Piola–Kirchhoff stress (or Cauchy stress for a small-strain law), Mandel.
+    tangent : (n, 21) or (n, 36), or None where it was not asked for
+        ∂S/∂E, Mandel: 21 entries of the upper triangle row by row (see `crystals.mandel.unpack_upper`), or all 36.
+    state : (n, state_width)
+        Internal variables after the step; width 0 for a hyperelastic law.
+    status : (n,) int
+        `OK`, `OUT_OF_RANGE` or `INVALID`.
+    """
+
+    energy: Any
+    stress: Any
+    tangent: Any
+    state: Any
+    status: Any
+
+
+class Law(torch.nn.Module, ABC):
+    """A material law in the crystal frame. Final classes give `_evaluate`; everything else is here.
+
+    Attributes
+    ----------
+    group : PointGroup
+        Symmetry of the law, in the frame in which strains are given.
+    units : str
+        Unit of energy density, stress and tangent ('GPa', 'Pa' …).
+    strain_measure : str
+        'green_lagrange' or 'small'.
+    max_strain : float
+        Trained range: largest Frobenius norm |E|. Infinite where the law is a closed formula.
+    tangent_entries : int
+        21 (symmetric tangent) or 36.
+    state_width : int
+        Number of internal variables per point.
+    metadata : dict
+        Kind of data, provenance, figures of the fit and audit; JSON values only.
+    """
+
+    tangent_entries = 21
+    state_width = 0
+    #: Points evaluated at once on a CPU and on a GPU; peak memory follows this, not n.
+    chunk_cpu = 2048
+    chunk_gpu = 65536
+
+    def __init__(
+        self, group: PointGroup, *, units: str, strain_measure: str = "green_lagrange", max_strain: float = float("inf")
+    ) -> None:
+        super().__init__()
+        if strain_measure not in ("green_lagrange", "small"):
+            raise ValueError(
+                f"{type(self).__name__}: expected strain_measure 'green_lagrange' or 'small', got {strain_measure!r}."
+            )
+        if not max_strain > 0:
+            raise ValueError(f"{type(self).__name__}: expected max_strain > 0, got {max_strain}.")
+        self.group = group
+        self.units = units
+        self.strain_measure = strain_measure
+        self.max_strain = float(max_strain)
+        self.metadata: dict[str, Any] = {}
+
+    @abstractmethod
+    def _evaluate(self, strain: torch.Tensor, tangent: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Energy (n,), stress (n, 6) and 21 tangent entries (n, 21) or None, at float64 strains (n, 6)."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """JSON description from which, with the tensors of `state_dict`, the law is rebuilt."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: dict[str, Any]) -> Law:
+        """Rebuild the law, its tensors still to be loaded."""
+
+    @property
+    def device(self) -> torch.device:
+        tensor = next(iter(self.state_dict().values()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def response(
+        self, strain: Any, state: Any = None, inputs: Any = None, dt: float | None = None, tangent: bool = True
+    ) -> Response:
+        """Evaluate the law at a batch of strains.
+
+        Parameters
+        ----------
+        strain : array or tensor (n, 6)
+            Green–Lagrange (or small) strain, Mandel, crystal frame, dimensionless.
+        state : (n, state_width), optional
+            Committed internal variables; hyperelastic laws have none.
+        inputs : optional
+            Extra inputs (temperature, composition); no law takes any yet.
+        dt : float, optional
+            Time step; ignored by laws without state.
+        tangent : bool
+            Whether to compute the tangent too. Stress alone costs less.
+
+        Returns
+        -------
+        Response
+            numpy in, numpy out; torch in, torch out, on the device and with the dtype of `strain`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a wrong type or shape. Bad points do not raise: they are flagged in `status`.
+        """
+        where = f"{type(self).__name__}.response"
+        as_numpy = not isinstance(strain, torch.Tensor)
+        if as_numpy:
+            array = np.asarray(strain)
+            if array.dtype.kind not in "fiu":
+                raise TypeError(f"{where}: expected real strains, got dtype {array.dtype}. Pass floats.")
+            points = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+        else:
+            points = strain.to(torch.float64)
+        if points.ndim != 2 or points.shape[1] != 6:
+            raise ValueError(
+                f"{where}: expected strain of shape (n, 6) in Mandel order 11 22 33 23 13 12, got {tuple(points.shape)}."
+                " One strain is strain[None, :]; tensors go through crystals.mandel.to_mandel."
+            )
+        if inputs is not None:
+            raise ValueError(f"{where}: expected inputs=None, got {type(inputs).__name__}. This law takes no inputs.")
+        if state is not None and tuple(state.shape) != (len(points), self.state_width):
+            raise ValueError(
+                f"{where}: expected state of shape {(len(points), self.state_width)}, got {tuple(state.shape)}."
+            )
+        device = self.device
+        chunk = self.chunk_gpu if device.type == "cuda" else self.chunk_cpu
+        n = len(points)
+        energy = torch.empty(n, dtype=torch.float64, device=points.device)
+        stress = torch.empty(n, 6, dtype=torch.float64, device=points.device)
+        stiffness = torch.empty(n, 21, dtype=torch.float64, device=points.device) if tangent else None
+        status = torch.empty(n, dtype=torch.int8, device=points.device)
+        with torch.no_grad():
+            for start in range(0, n, chunk):
+                part = slice(start, start + chunk)
+                local = points[part].to(device)
+                flag = self._status(local)
+                bad = flag == INVALID
+                local = torch.where(bad[:, None], torch.zeros((), dtype=local.dtype, device=device), local)
+                w, s, c = self._evaluate(local, tangent)
+                nan = torch.full((), float("nan"), dtype=w.dtype, device=device)
+                energy[part] = torch.where(bad, nan, w)
+                stress[part] = torch.where(bad[:, None], nan, s)
+                if stiffness is not None and c is not None:
+                    stiffness[part] = torch.where(bad[:, None], nan, c)
+                status[part] = flag
+        empty = torch.zeros(n, self.state_width, dtype=torch.float64, device=points.device) if state is None else state
+        answer = Response(energy, stress, stiffness, empty, status)
+        if as_numpy:
+            return Response(*(None if a is None else np.asarray(a) for a in answer))
+        return Response(*(a if a is None or a.dtype == torch.int8 else a.to(strain.dtype) for a in answer))
+
+    def _status(self, strain: torch.Tensor) -> torch.Tensor:
+        invalid = ~torch.isfinite(strain).all(dim=1)
+        if self.strain_measure == "green_lagrange":
+            r = 2.0**0.5
+            a, b, c = (1.0 + 2.0 * strain[:, k] for k in range(3))
+            d, e, f = (r * strain[:, k] for k in (3, 4, 5))
+            minor = a * b - f * f
+            # Sylvester's criterion for 1 + 2E
+            determinant = a * (b * c - d * d) - f * (f * c - d * e) + e * (f * d - b * e)
+            invalid = invalid | ~((a > 0) & (minor > 0) & (determinant > 0))
+        outside = torch.linalg.vector_norm(strain, dim=1) > self.max_strain * (1.0 + 1e-9)
+        status = torch.zeros(len(strain), dtype=torch.int8, device=strain.device)
+        status[outside] = OUT_OF_RANGE
+        status[invalid] = INVALID
+        return status
+
+    def stress_and_tangent(self, strain: Any) -> tuple[Any, Any]:
+        """Stress (n, 6) and tangent (n, 6, 6), Mandel, at strains (n, 6): shorthand for `response`."""
+        answer = self.response(strain)
+        if self.tangent_entries == 21:
+            return answer.stress, mandel.unpack_upper(answer.tangent)
+        return answer.stress, answer.tangent.reshape(-1, 6, 6)
+
+    def stiffness(self) -> np.ndarray:
+        """Stiffness C(0) at the reference state, Mandel (6, 6)."""
+        return np.asarray(self.stress_and_tangent(np.zeros((1, 6)))[1][0])
+
+    def save(self, path: Any) -> None:
+        """Write the law file (see `constitutive.storage`)."""
+        from .storage import save  # storage knows every law class
+
+        save(self, path)
