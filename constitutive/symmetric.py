@@ -1,0 +1,197 @@
+"""The point-group-symmetric energy law: elastic constants, plus a network on the group's strain invariants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crystals import mandel
+from crystals.groups import PointGroup
+from crystals.invariants import strain_invariants
+
+from .law import Law
+from .network import ScalarNetwork
+from .polynomial import (
+    PolynomialMap,
+    check_stiffness,
+    frame_rotation,
+    higher_order_polynomials,
+    rotate_back,
+    stiffness_basis,
+)
+
+
+class SymmetricLaw(Law):
+    """W(E) = ½ E·C₀·E + w P(E) + w s² [N(I(E/s)) − N(0) − ∇N(0)·E − ½ E·∇²N(0)·E].
+
+    s is `strain_scale`, w is `energy_scale`, derivatives of N are taken with respect to E. I are the strain invariants of the group's Laue class (see `crystals.invariants.strain_invariants`), N a network,
+    P an invariant polynomial of degree 3 to `order`. Whatever the weights, W is invariant under the group and even,
+    W(0) = 0, S(0) = 0 and C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the
+    group and positive definite, because exp commutes with the group action in Mandel form.
+
+    Parameters
+    ----------
+    group : PointGroup or str
+        Any of the 32 groups or Curie limits; the law uses its Laue class, which is all that W(E) can see.
+    order : int
+        Degree of the polynomial part, 2 (none) to 6.
+    widths : tuple of int
+        Hidden layers of the network.
+    stiffness : (6, 6), optional
+        C₀, Mandel, in `units`, frame of the strains. Kept exactly where `pinned`, else where learning starts.
+    pinned : bool
+        Whether fitting leaves C₀ alone.
+    energy_scale : float
+        w: unit of energy density inside the law, in `units`.
+    strain_scale : float
+        s: strain at which the invariants that the network sees are of order one; the largest of the data.
+    seed : int
+        Seed of the initial weights.
+    units, max_strain, strain_measure
+        As in `Law`.
+    """
+
+    def __init__(
+        self,
+        group: PointGroup | str,
+        order: int = 4,
+        widths: tuple[int, ...] = (16, 16),
+        *,
+        stiffness: np.ndarray | None = None,
+        pinned: bool = False,
+        energy_scale: float = 1.0,
+        strain_scale: float = 0.05,
+        seed: int = 0,
+        units: str = "GPa",
+        max_strain: float = float("inf"),
+        strain_measure: str = "green_lagrange",
+    ) -> None:
+        group = PointGroup(group) if isinstance(group, str) else group
+        super().__init__(group, units=units, max_strain=max_strain, strain_measure=strain_measure)
+        if not 2 <= order <= 6:
+            raise ValueError(f"SymmetricLaw: expected an order from 2 to 6, got {order}.")
+        if not widths or min(widths) < 1:
+            raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
+        if not (energy_scale > 0 and strain_scale > 0):
+            raise ValueError(f"SymmetricLaw: expected positive scales, got {energy_scale} and {strain_scale}.")
+        self.order, self.pinned = order, pinned
+        self.energy_scale, self.strain_scale = float(energy_scale), float(strain_scale)
+        laue = group.laue.symbol
+        invariants = strain_invariants(laue)
+        self.invariants = PolynomialMap(invariants)
+        self.higher = PolynomialMap(higher_order_polynomials(group, order))
+        self.network = ScalarNetwork(len(invariants), tuple(widths), seed)
+        self.coefficients = torch.nn.Parameter(torch.zeros(self.higher.count, dtype=torch.float64))
+        # Invariants are taken at E / strain_scale; their sizes there bring each to order one.
+        probes = np.random.default_rng(0).normal(size=(256, 6))
+        probes /= np.linalg.norm(probes, axis=1)[:, None]
+        self.register_buffer("sizes", torch.from_numpy(np.sqrt(np.mean(invariants(probes) ** 2, axis=0))))
+        self.register_buffer("basis", torch.from_numpy(stiffness_basis(group)), persistent=False)
+        self.register_buffer("turn", frame_rotation(group), persistent=False)
+        start = np.eye(6) * self.energy_scale if stiffness is None else np.asarray(stiffness, dtype=float)
+        if start.shape != (6, 6):
+            raise ValueError(f"SymmetricLaw: expected stiffness of shape (6, 6), Mandel, got {start.shape}.")
+        constants = check_stiffness("SymmetricLaw", group, start)
+        values, vectors = np.linalg.eigh(constants / self.energy_scale)
+        logarithm = np.einsum("ia,a,ja->ij", vectors, np.log(values), vectors)
+        coordinates = torch.from_numpy(np.einsum("kij,ij->k", stiffness_basis(group), logarithm))
+        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned)
+        # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
+        self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
+        self._reference: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "order": self.order,
+            "widths": list(self.network.widths), "pinned": self.pinned, "energy_scale": self.energy_scale,
+            "strain_scale": self.strain_scale, "units": self.units, "max_strain": self.max_strain,
+            "strain_measure": self.strain_measure,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SymmetricLaw:
+        rest = {key: value for key, value in config.items() if key not in ("point_group", "frame", "widths")}
+        group = PointGroup(config["point_group"], np.array(config["frame"]))
+        return cls(group, widths=tuple(config["widths"]), **rest)
+
+    def constants(self) -> Tensor:
+        """C₀ (6, 6), Mandel, in the group's standard frame and in units of `energy_scale`."""
+        if self.pinned_stiffness is not None:
+            return self.pinned_stiffness / self.energy_scale
+        return torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
+
+    def _network(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """s² N(I(E/s)) with its derivatives with respect to E."""
+        s = self.strain_scale
+        table = self.invariants.table(strain / s)
+        z = self.invariants.value(table) / self.sizes
+        slope = self.invariants.gradient(table) / self.sizes[:, None]
+        if not tangent:
+            value, weight = self.network.gradient(z)
+            return s**2 * value, s * (weight[:, None, :] @ slope)[:, 0], None
+        value, weight, hessian = self.network.curvature(z, slope)
+        entries = mandel.pack_upper(hessian) + self.invariants.hessian(table, weight / self.sizes)
+        return s**2 * value, s * (weight[:, None, :] @ slope)[:, 0], entries
+
+    def _at_reference(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """C₀ and what the law subtracts: the network's value, slope (6,) and Hessian (6, 6) at E = 0."""
+        zero = torch.zeros(1, 6, dtype=torch.float64, device=self.sizes.device)
+        value, slope, entries = self._network(zero, True)
+        assert entries is not None
+        return self.constants(), value[0], slope[0], mandel.unpack_upper(entries)[0]
+
+    def _scaled(
+        self, strain: Tensor, reference: tuple[Tensor, Tensor, Tensor, Tensor], tangent: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Energy, stress and tangent in units of `energy_scale`, in the group's standard frame."""
+        constants, value0, slope0, hessian0 = reference
+        value, slope, entries = self._network(strain, tangent)
+        quadratic = constants - hessian0
+        linear = strain @ quadratic
+        energy = 0.5 * (linear * strain).sum(dim=1) + value - value0 - strain @ slope0
+        stress = linear + slope - slope0
+        if self.higher.count:
+            table = self.higher.table(strain)
+            energy = energy + self.higher.value(table) @ self.coefficients
+            stress = stress + self.coefficients @ self.higher.gradient(table)
+            if entries is not None:
+                entries = entries + self.higher.hessian(table, self.coefficients)
+        if entries is not None:
+            entries = entries + mandel.pack_upper(quadratic)
+        return energy, stress, entries
+
+    def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
+        parameters: what fitting needs."""
+        energy, stress, _ = self._scaled(strain, self._at_reference(), tangent=False)
+        return energy, stress
+
+    def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.turn is not None:
+            strain = strain @ self.turn.T
+        if self._reference is None:
+            self._reference = self._at_reference()
+        energy, stress, entries = self._scaled(strain, self._reference, tangent)
+        energy, stress = energy * self.energy_scale, stress * self.energy_scale
+        entries = None if entries is None else entries * self.energy_scale
+        if self.turn is not None:
+            stress, entries = rotate_back(self.turn, stress, entries)
+        return energy, stress, entries
+
+    def refresh(self) -> None:
+        """Forget what was precomputed from the parameters; called after every change of them."""
+        self._reference = None
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self.refresh()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.refresh()
+
+    def extra_repr(self) -> str:
+        return f"{self.group.symbol!r}, order={self.order}, widths={self.network.widths}"
