@@ -1,1 +1,41 @@
-"""placeholder"""
+"""Boundary-value problems with DOLFINx: a constitutive law at the quadrature points of the user's own weak form.
+
+    material = QuadratureMaterial(law, u, degree=2, kinematics="finite", orientation=Q)
+    residual = material.virtual_work(v) - ufl.dot(traction, v) * ufl.ds
+    problem = EquilibriumProblem(residual, u, [material], bcs=bcs)
+    for step in problem.steps(load, targets=np.linspace(0, 1, 11)):
+        print(step.load, step.iterations, step.reaction)
+    write_xdmf("result.xdmf", u, [material.project("cauchy")])
+
+Stress and tangent are quadrature Functions in Mandel components and in the sample frame; the tangent of the problem is
+the exact derivative of whatever residual the user wrote. In three dimensions; serial and MPI.
+"""
+
+try:
+    import dolfinx  # noqa: F401
+    import mpi4py  # noqa: F401
+    import petsc4py  # noqa: F401
+    import ufl  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"fem: expected DOLFINx with petsc4py and mpi4py, got: {error}. Install them with `apt install python3-dolfinx "
+        "python3-petsc4py-real`, or `conda install -c conda-forge fenics-dolfinx petsc mpich`, or let `make demo` set "
+        "them up. The packages crystals and constitutive work without."
+    ) from error
+
+from .diagnosis import NotConverged, OutOfRange
+from .material import QuadratureMaterial
+from .output import write_points, write_xdmf
+from .problem import EquilibriumProblem, Solution
+from .steps import Step
+
+__all__ = [
+    "EquilibriumProblem",
+    "NotConverged",
+    "OutOfRange",
+    "QuadratureMaterial",
+    "Solution",
+    "Step",
+    "write_points",
+    "write_xdmf",
+]

@@ -1,0 +1,133 @@
+"""The only file that knows that DOLFINx versions differ.
+
+Run on 0.5.2 (Debian 12). Written for 0.6 and for 0.8 up to 0.11 too, where elements, JIT options and
+`Expression.eval` are called otherwise; 0.7 stands between two element interfaces and is refused. What all of these
+share (assembly into PETSc vectors and matrices, positional `apply_lifting` and `set_bc`, `x.array`,
+`x.scatter_forward`) is used directly elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import basix
+import dolfinx
+import numpy as np
+import ufl
+from dolfinx import fem
+from petsc4py import PETSc
+
+VERSION = tuple(int(number) for number in re.findall(r"\d+", dolfinx.__version__)[:2])
+if VERSION < (0, 5) or VERSION == (0, 7):
+    raise ImportError(
+        f"fem: expected DOLFINx 0.5, 0.6 or 0.8 and later, got {dolfinx.__version__}. "
+        "Install another version: apt install python3-dolfinx, or conda install -c conda-forge fenics-dolfinx."
+    )
+
+#: Elements are UFL's own up to 0.6 and basix.ufl's from 0.8 on.
+_UFL_ELEMENTS = VERSION < (0, 7)
+#: Measured to save 15–45 % of assembly. The time limit covers another process that compiles the same form.
+_JIT = {"cffi_extra_compile_args": ["-O3", "-march=native", "-g0"], "timeout": 120}
+_JIT_KEYWORD: dict[str, Any] = {"jit_params" if VERSION < (0, 6) else "jit_options": _JIT}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the C compiler's command lines, which distutils logs after raising the root level, off the terminal."""
+    root = logging.getLogger()
+    level, disabled = root.level, root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        root.setLevel(level)
+
+
+def compile_form(form: ufl.Form) -> Any:
+    """The compiled form, with fast compiler flags."""
+    with _quiet():
+        return fem.form(form, **_JIT_KEYWORD)
+
+
+def compile_expression(expression: Any, points: np.ndarray) -> Any:
+    """The compiled expression at reference points (q, 3), for `evaluate`."""
+    with _quiet():
+        return fem.Expression(expression, points, **_JIT_KEYWORD)
+
+
+def evaluate(expression: Any, mesh: Any, cells: np.ndarray, size: int) -> np.ndarray:
+    """Values (cells·q, size) of a compiled expression in local cells, cell by cell and point by point."""
+    cells = np.ascontiguousarray(cells, dtype=np.int32)
+    if len(cells) == 0:
+        # an empty rank: versions disagree on whether eval takes no cells at all
+        return np.zeros((0, size))
+    values = expression.eval(cells) if VERSION < (0, 7) else expression.eval(mesh, cells)
+    return np.asarray(values).reshape(-1, size)
+
+
+def quadrature_rule(mesh: Any, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (q, 3) and weights (q,) of the default rule, the one FFCx takes for a quadrature element."""
+    cell = getattr(basix.CellType, mesh.topology.cell_type.name)
+    points, weights = basix.make_quadrature(cell, degree)
+    return np.asarray(points), np.asarray(weights)
+
+
+def _function_space(mesh: Any, element: Any) -> Any:
+    make = fem.FunctionSpace if VERSION < (0, 7) else fem.functionspace
+    with _quiet():
+        return make(mesh, element)
+
+
+def quadrature_space(mesh: Any, degree: int, size: int) -> Any:
+    """Space of fields with `size` components at the quadrature points."""
+    if _UFL_ELEMENTS:
+        element = ufl.VectorElement("Quadrature", mesh.ufl_cell(), degree, dim=size, quad_scheme="default")
+        return _function_space(mesh, element)
+    import basix.ufl  # absent from the basix of DOLFINx 0.5
+
+    name = mesh.topology.cell_type.name
+    element = basix.ufl.quadrature_element(name, value_shape=(size,), scheme="default", degree=degree)
+    return _function_space(mesh, element)
+
+
+def lagrange_space(mesh: Any, family: str, degree: int, shape: tuple[int, ...]) -> Any:
+    """'DG' or 'CG' space of scalars (), vectors (3,) or tensors (3, 3)."""
+    if not _UFL_ELEMENTS:
+        name = "Discontinuous Lagrange" if family == "DG" else "Lagrange"
+        return _function_space(mesh, (name, degree, shape))
+    cell = mesh.ufl_cell()
+    if shape == ():
+        element: Any = ufl.FiniteElement(family, cell, degree)
+    elif len(shape) == 1:
+        element = ufl.VectorElement(family, cell, degree, dim=shape[0])
+    else:
+        element = ufl.TensorElement(family, cell, degree, shape=shape)
+    return _function_space(mesh, element)
+
+
+def value_shape(function: Any) -> tuple[int, ...]:
+    """Shape of the values of a Function."""
+    return tuple(function.ufl_shape)
+
+
+def cell_dofs(space: Any) -> np.ndarray:
+    """Blocked degrees of freedom (cells, dofs per cell), ghost cells included."""
+    if VERSION < (0, 7):
+        table = space.dofmap.list
+        return np.asarray(table.array).reshape(table.num_nodes, -1)
+    return np.asarray(space.dofmap.list)
+
+
+def ghosted_vector(space: Any) -> Any:
+    """PETSc vector with the layout of `space`, ghosts included; `create_vector` takes something else in each version."""
+    index_map, block = space.dofmap.index_map, space.dofmap.index_map_bs
+    sizes = (index_map.size_local * block, index_map.size_global * block)
+    ghosts = np.asarray(index_map.ghosts, dtype=PETSc.IntType)
+    vector = PETSc.Vec().createGhost(ghosts, sizes, bsize=block, comm=space.mesh.comm)
+    vector.set(0.0)
+    return vector

@@ -1,0 +1,381 @@
+"""Equilibrium: the user's residual, driven to zero by PETSc's SNES."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ufl
+from dolfinx.fem import petsc
+from mpi4py import MPI
+from petsc4py import PETSc
+from ufl.algorithms import extract_coefficients
+
+from constitutive.law import INVALID
+
+from . import dolfinx_versions as versions
+from .diagnosis import REASONS, NotConverged, find_out_of_range, free_rigid_motions
+from .material import QuadratureMaterial
+from .steps import Step, run_steps
+
+_DEFAULTS = {
+    "snes_type": "newtonls",
+    # 'bt' halves a step whose residual is not a number, so one mirrored cell in a trial state is survived
+    "snes_linesearch_type": "bt",
+    "snes_rtol": 1e-10,
+    # a short step is no proof of equilibrium
+    "snes_stol": 0.0,
+    "snes_max_it": 25,
+    "ksp_type": "preonly",
+    "pc_type": "lu",
+    "pc_factor_mat_solver_type": "mumps",
+}
+_prefixes = itertools.count()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve did.
+
+    Attributes
+    ----------
+    reason : int
+        PETSc's SNESConvergedReason, positive.
+    iterations : int
+        Newton iterations.
+    residuals : tuple of float
+        Euclidean norm of the residual before each iteration and after the last.
+    out_of_range : int
+        Points beyond their law's trained range, on all ranks (only with out_of_range='flag').
+    """
+
+    reason: int
+    iterations: int
+    residuals: tuple[float, ...]
+    out_of_range: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.iterations} iterations, {REASONS.get(self.reason, self.reason)}, {self.residuals[-1]:.2e}"
+
+
+class EquilibriumProblem:
+    """Find u with residual(u; v) = 0 for all v, and u given on a part of the boundary.
+
+    Parameters
+    ----------
+    residual : ufl.Form
+        Linear form in one test function: `material.virtual_work(v)` of each material and whatever else acts. It may
+        scale, add and subtract virtual works: the tangent is its exact derivative, through u and through the stresses.
+    u : Function
+        Displacement: start of the iteration, and its result.
+    materials : sequence of QuadratureMaterial
+        Those whose stress stands in `residual`. Empty for a residual in pure UFL.
+    bcs : sequence of DirichletBC
+        Boundary values. `u` need not satisfy them yet.
+    petsc_options : dict, optional
+        PETSc options without prefix, over the defaults (MUMPS, Newton with back-tracking line search, rtol 1e-10).
+    out_of_range : 'raise', 'flag' or 'cut'
+        What to do where a *converged* state has points beyond the trained range of their law: raise `OutOfRange`,
+        count them in the result, or (in `steps`) cut the load step and raise when it can be cut no more.
+    petsc_options_prefix : str, optional
+        Prefix for options on the command line; unique by default.
+
+    Raises
+    ------
+    ValueError
+        Where form, materials and quadrature rules do not fit each other.
+    """
+
+    def __init__(
+        self,
+        residual: ufl.Form,
+        u: Any,
+        materials: Sequence[QuadratureMaterial] = (),
+        bcs: Sequence[Any] = (),
+        petsc_options: dict[str, Any] | None = None,
+        out_of_range: str = "raise",
+        petsc_options_prefix: str | None = None,
+    ) -> None:
+        if out_of_range not in ("raise", "flag", "cut"):
+            raise ValueError(
+                f"EquilibriumProblem: expected out_of_range 'raise', 'flag' or 'cut', got {out_of_range!r}."
+            )
+        _check_form(residual, u, materials)
+        self.u, self.materials, self.bcs, self.out_of_range = u, list(materials), list(bcs), out_of_range
+        self.space = u.function_space
+        self.comm = self.space.mesh.comm
+        self.load: float | None = None
+        trial = ufl.TrialFunction(self.space)
+        jacobian = ufl.derivative(residual, u, trial)
+        for material in self.materials:
+            # the stress is a coefficient that follows u: derivative in the direction C : δE[du]
+            jacobian += ufl.derivative(residual, material.stress, material.stress_variation(trial))
+        self._residual_form = versions.compile_form(residual)
+        self._jacobian_form = versions.compile_form(jacobian)
+        self._matrix = petsc.create_matrix(self._jacobian_form)
+        # never u's own vector: PETSc locks x in the callbacks
+        self._x, self._state, self._defect, self._b, self._raw = (versions.ghosted_vector(self.space) for _ in range(5))
+        self._owned = self._x.getLocalSize()
+        self._tangent_is_current = False
+        self._evaluated: np.ndarray | None = None
+        self._norms: list[float] = []
+        self._absolute: float | None = None
+        self.snes = self._create_snes(petsc_options or {}, petsc_options_prefix)
+
+    def _create_snes(self, given: dict[str, Any], prefix: str | None) -> Any:
+        snes = PETSc.SNES().create(self.comm)
+        prefix = prefix or f"equilibrium_{next(_prefixes)}_"
+        snes.setOptionsPrefix(prefix)
+        snes.setFunction(self._function, self._b)
+        snes.setJacobian(self._jacobian, self._matrix)
+        snes.setMonitor(lambda _snes, _iteration, norm: self._norms.append(float(norm)))
+        options = PETSc.Options()
+        # the command line wins over the defaults, the argument over both
+        for key, value in _DEFAULTS.items():
+            if not options.hasName(prefix + key):
+                options[prefix + key] = value
+        for key, value in given.items():
+            options[prefix + key] = value
+        self._has_own_atol = options.hasName(prefix + "snes_atol")
+        snes.setFromOptions()
+        return snes
+
+    def _push(self, x: Any) -> None:
+        """Make `x` the displacement, ghosts included."""
+        self.u.x.array[: self._owned] = x.array_r
+        self.u.x.scatter_forward()
+        with self._state.localForm() as local:
+            local.array_w[:] = self.u.x.array
+
+    def _update(self, tangent: bool) -> bool:
+        """Evaluate the materials at u; whether all points of all ranks are valid."""
+        # a list, not a generator: every material is evaluated
+        good = all([material.update(tangent=tangent) for material in self.materials])
+        self._tangent_is_current = tangent
+        self._evaluated = self.u.x.array[: self._owned].copy()
+        return not self.comm.allreduce(not good, op=MPI.LOR)
+
+    def _boundary_defect(self, x: Any) -> bool:
+        """Whether `x` misses its boundary values (on any rank), beyond rounding; the defect x − g is left behind."""
+        self._defect.set(0.0)
+        petsc.set_bc(self._defect, self.bcs, x, -1.0)
+        return self._defect.norm(PETSc.NormType.NORM_INFINITY) > 1e-15 * x.norm(PETSc.NormType.NORM_INFINITY)
+
+    def _function(self, _snes: Any, x: Any, b: Any) -> None:
+        self._push(x)
+        misses = self._boundary_defect(x)
+        # lifting multiplies the tangent with the defect, so only then the tangent is needed here
+        if not self._update(tangent=misses):
+            b.set(np.nan)
+            return
+        with b.localForm() as local:
+            local.set(0.0)
+        petsc.assemble_vector(b, self._residual_form)
+        if misses:
+            petsc.apply_lifting(b, [self._jacobian_form], [self.bcs], [self._state], -1.0)
+        b.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
+        petsc.set_bc(b, self.bcs, x, -1.0)
+
+    def _jacobian(self, _snes: Any, x: Any, _matrix: Any, _preconditioner: Any) -> None:
+        same = self._evaluated is not None and np.array_equal(self._evaluated, x.array_r)
+        if not self.comm.allreduce(same and self._tangent_is_current, op=MPI.LAND):
+            self._push(x)
+            self._update(tangent=True)
+        self._assemble_matrix()
+
+    def _assemble_matrix(self) -> None:
+        self._matrix.zeroEntries()
+        petsc.assemble_matrix(self._matrix, self._jacobian_form, bcs=self.bcs)
+        self._matrix.assemble()
+
+    def _held(self) -> np.ndarray:
+        held = np.zeros(self._owned, dtype=bool)
+        for bc in self.bcs:
+            dofs, owned = bc.dof_indices()
+            held[dofs[:owned]] = True
+        return held
+
+    def _prepare(self) -> None:
+        """Once: what rounding leaves of a residual, and whether anything holds the body."""
+        self._absolute = 0.0
+        with self._state.localForm() as local:
+            local.array_w[:] = self.u.x.array
+        if not self._update(tangent=True):
+            return  # the solve itself will say so
+        self._assemble_matrix()
+        diagonal = np.where(held := self._held(), 0.0, self._matrix.getDiagonal().array_r)
+        norm = np.sqrt(self.comm.allreduce(float(diagonal @ diagonal)))
+        nodes = self.space.tabulate_dof_coordinates()[: self._owned // 3] + self.u.x.array[: self._owned].reshape(-1, 3)
+        lowest = self.comm.allreduce(nodes.min(axis=0, initial=np.inf), op=MPI.MIN)
+        highest = self.comm.allreduce(nodes.max(axis=0, initial=-np.inf), op=MPI.MAX)
+        spacing = float(np.max(highest - lowest)) / (self._x.getSize() / 3) ** (1 / 3)
+        # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
+        self._absolute = 1e-14 * norm * spacing
+        work = self._x.duplicate()
+        free = free_rigid_motions(self._matrix, work, nodes, held, norm / np.sqrt(self._x.getSize()))
+        if free:
+            raise ValueError(
+                f"EquilibriumProblem: expected boundary conditions (or springs) that hold the body, got {len(free)} free "
+                f"rigid motion{'s' * (len(free) > 1)}: {', '.join(free)}. Pass bcs=[fem.dirichletbc(...)] that stop "
+                "each of them; without, the stiffness matrix is singular."
+            )
+
+    def solve(self) -> Solution:
+        """Bring `u` to equilibrium.
+
+        Returns
+        -------
+        Solution
+            Reason, number of iterations and residual norms.
+
+        Raises
+        ------
+        NotConverged
+            On all ranks, with `u` rolled back.
+        OutOfRange
+            Where a converged state leaves a law's trained range and `out_of_range` is not 'flag'; `u` rolled back.
+        ValueError
+            Where nothing holds the body.
+        """
+        self.u.x.scatter_forward()
+        start = self.u.x.array.copy()
+        if self._absolute is None:
+            self._prepare()
+        if not self._has_own_atol:
+            self.snes.setTolerances(atol=self._absolute or None)
+        self._norms = []
+        self._x.array_w[:] = start[: self._owned]
+        try:
+            self.snes.solve(None, self._x)
+        except BaseException:
+            self._roll_back(start)
+            raise
+        reason = self.snes.getConvergedReason()
+        if reason <= 0:
+            invalid = self._invalid_points()
+            self._roll_back(start)
+            raise NotConverged(reason, self._norms, self.load, invalid)
+        same = self._evaluated is not None and np.array_equal(self._evaluated, self._x.array_r)
+        if not self.comm.allreduce(same, op=MPI.LAND):
+            self._push(self._x)
+            self._update(tangent=False)
+        error = find_out_of_range(self.materials, self.load)
+        if error is not None and self.out_of_range != "flag":
+            self._roll_back(start)
+            raise error
+        count = 0 if error is None else error.count
+        return Solution(reason, self.snes.getIterationNumber(), tuple(self._norms), count)
+
+    def _roll_back(self, start: np.ndarray) -> None:
+        self.u.x.array[:] = start
+        self._update(tangent=False)
+
+    def _invalid_points(self) -> str:
+        local = sum(int(np.count_nonzero(material.status == INVALID)) for material in self.materials)
+        number = self.comm.allreduce(local)
+        return f"; {number} points with det F ≤ 0 or NaN in the last trial state" if number else ""
+
+    def steps(
+        self,
+        load: Any,
+        targets: Sequence[float] | np.ndarray,
+        start: float | None = None,
+        max_cuts: int = 10,
+        progress: bool | None = None,
+    ) -> Iterator[Step]:
+        """Follow a load through `targets`; a step that fails is rolled back, halved and tried again.
+
+        Parameters
+        ----------
+        load : Constant (scalar) or callable(float)
+            What is set to each load: a DOLFINx Constant in the form or a boundary value, or a function that updates
+            whatever the load moves.
+        targets : sequence of float
+            Loads at which to stop; a Step is yielded at each.
+        start : float, optional
+            Load of the present `u`: by default the Constant's value, or 0 for a callable.
+        max_cuts : int
+            How many times in a row a step may be halved.
+        progress : bool, optional
+            Progress bar on rank 0; by default where stderr is a terminal.
+
+        Yields
+        ------
+        Step
+
+        Raises
+        ------
+        NotConverged, OutOfRange
+            When a step fails and can be cut no more; u and load are back at the last converged state.
+        """
+        return run_steps(self, load, targets, start, max_cuts, progress)
+
+    def reaction(self, where: Any) -> np.ndarray:
+        """Force (3,) with which a support acts on the body: sum of the raw residual over constrained components.
+
+        Parameters
+        ----------
+        where : DirichletBC, or array of int
+            A boundary condition: the components that it constrains are summed. Or nodes, as `locate_dofs_topological`
+            finds them for the whole displacement space: all three components.
+
+        Returns
+        -------
+        array (3,)
+            In units of the law times area; the same on every rank. Tension pulls along the outer normal.
+        """
+        raw = self._assemble_raw()
+        if isinstance(where, (np.ndarray, list, tuple)):
+            nodes = np.unique(np.asarray(where, dtype=np.int64))
+            nodes = nodes[nodes < self._owned // 3]
+            dofs = (3 * nodes[:, None] + np.arange(3)).reshape(-1)
+        else:
+            indices, owned = where.dof_indices()
+            dofs = np.unique(np.asarray(indices[:owned]))
+        force = np.bincount(dofs % 3, weights=raw[dofs], minlength=3)
+        return self.comm.allreduce(force)
+
+    def _assemble_raw(self) -> np.ndarray:
+        """Residual without boundary conditions at the present state, owned components."""
+        with self._raw.localForm() as local:
+            local.set(0.0)
+        petsc.assemble_vector(self._raw, self._residual_form)
+        self._raw.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
+        return self._raw.array_r.copy()
+
+
+def _check_form(residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> None:
+    where = "EquilibriumProblem"
+    if not isinstance(residual, ufl.Form) or len(residual.arguments()) != 1:
+        raise ValueError(
+            f"{where}: expected a residual that is linear in one test function, got {type(residual).__name__}. "
+            "Write material.virtual_work(v) with v = ufl.TestFunction(u.function_space)."
+        )
+    if versions.value_shape(u) != (3,) or u.function_space.dofmap.index_map_bs != 3:
+        raise ValueError(
+            f"{where}: expected a displacement of three Lagrange components, got {u.function_space.ufl_element()}. "
+            "Not supported: mixed spaces."
+        )
+    for material in materials:
+        if material.u is not u:
+            raise ValueError(f"{where}: expected materials made with the problem's own u, got another Function.")
+        found = False
+        for integral in residual.integrals():
+            if material.stress not in extract_coefficients(integral.integrand()):
+                continue
+            found = True
+            rule = integral.metadata().get("quadrature_degree")
+            if integral.integral_type() != "cell" or rule != material.degree:
+                raise ValueError(
+                    f"{where}: expected the stress of a material under its own measure (cells, degree "
+                    f"{material.degree}), got a {integral.integral_type()} integral of degree {rule}. "
+                    "Use material.dx instead of ufl.dx."
+                )
+        if not found:
+            raise ValueError(
+                f"{where}: expected the stress of every material in the residual, got one without. "
+                "Add material.virtual_work(v), or leave the material out."
+            )

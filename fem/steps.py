@@ -1,0 +1,134 @@
+"""Load steps: go on where a step converges, roll back and halve it where it does not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dolfinx import fem
+from tqdm import tqdm
+
+from .diagnosis import NotConverged, OutOfRange
+
+if TYPE_CHECKING:
+    from .problem import EquilibriumProblem
+
+
+@dataclass(frozen=True)
+class Step:
+    """An equilibrium state on the way.
+
+    Attributes
+    ----------
+    load : float
+        Load at this state.
+    iterations : int
+        Newton iterations since the last target, those of failed attempts not counted.
+    substeps : int
+        Converged steps since the last target; 1 where nothing was cut.
+    cuts : int
+        Attempts that failed since the last target.
+    residual : float
+        Norm of the residual at the end.
+    residuals : tuple of float
+        Residual norms of the last substep, iteration by iteration.
+    reaction : array (boundary conditions, 3)
+        Force of each support on the body, in the order of `bcs`; see `EquilibriumProblem.reaction`.
+    out_of_range : int
+        Points beyond the trained range (only with out_of_range='flag').
+    """
+
+    load: float
+    iterations: int
+    substeps: int
+    cuts: int
+    residual: float
+    residuals: tuple[float, ...]
+    reaction: np.ndarray
+    out_of_range: int
+
+
+def run_steps(
+    problem: EquilibriumProblem,
+    load: Any,
+    targets: Sequence[float] | np.ndarray,
+    start: float | None,
+    max_cuts: int,
+    progress: bool | None,
+) -> Iterator[Step]:
+    """See `EquilibriumProblem.steps`."""
+    loads = [float(target) for target in targets]
+    is_constant = isinstance(load, fem.Constant)
+    if not is_constant and not callable(load):
+        raise ValueError(
+            f"EquilibriumProblem.steps: expected load to be a DOLFINx Constant or a function of one number, "
+            f"got {type(load).__name__}. Pass load=lambda t: ... that updates your boundary values."
+        )
+    if is_constant and np.ndim(load.value) != 0:
+        raise ValueError(
+            f"EquilibriumProblem.steps: expected a scalar Constant, got shape {np.shape(load.value)}. "
+            "Multiply a vector by a scalar Constant, or pass a function."
+        )
+    if start is None:
+        start = float(load.value) if is_constant else 0.0
+
+    def apply(value: float) -> None:
+        problem.load = value
+        if is_constant:
+            load.value = value
+        else:
+            load(value)
+
+    return _follow(problem, apply, loads, start, max_cuts, progress)
+
+
+def _follow(
+    problem: EquilibriumProblem, apply: Any, loads: list[float], start: float, max_cuts: int, progress: bool | None
+) -> Iterator[Step]:
+    shown = sys.stderr.isatty() if progress is None else progress
+    reached = start
+    with tqdm(total=len(loads), unit="step", disable=not (shown and problem.comm.rank == 0)) as bar:
+        for target in loads:
+            iterations = substeps = cuts = in_a_row = 0
+            increment = target - reached
+            while True:
+                # the last piece ends on the target itself, not beside it by rounding
+                last = abs(increment) >= abs(target - reached) * (1.0 - 1e-12)
+                trial = target if last else reached + increment
+                apply(trial)
+                try:
+                    solution = problem.solve()
+                except (NotConverged, OutOfRange) as error:
+                    apply(reached)
+                    cuts += 1
+                    in_a_row += 1
+                    hopeless = isinstance(error, OutOfRange) and problem.out_of_range != "cut"
+                    if hopeless or in_a_row > max_cuts or trial == reached:
+                        raise
+                    increment = 0.5 * (trial - reached)
+                    bar.set_postfix_str(f"load {reached:g}, cut to {increment:.2g}")
+                    continue
+                reached = trial
+                iterations += solution.iterations
+                substeps += 1
+                if last:
+                    break
+                if in_a_row == 0:
+                    increment *= 2.0  # two good steps in a row: try a longer one again
+                in_a_row = 0
+            bar.set_postfix_str(f"load {target:g}")
+            bar.update()
+            reactions = [problem.reaction(bc) for bc in problem.bcs]
+            yield Step(
+                load=target,
+                iterations=iterations,
+                substeps=substeps,
+                cuts=cuts,
+                residual=solution.residuals[-1],
+                residuals=solution.residuals,
+                reaction=np.array(reactions).reshape(-1, 3),
+                out_of_range=solution.out_of_range,
+            )
