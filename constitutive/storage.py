@@ -1,0 +1,141 @@
+"""The law file, schema 1: one safetensors file with JSON in its metadata. Nothing is unpickled.
+
+The JSON says schema, law class and its configuration (point group, frame, units, strain measure, training domain),
+component order, kind of data, provenance and figures. Self-test vectors (strains with the energy, stress and tangent
+that the law gave when it was written) and a content hash are checked when the file is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .law import Law
+from .neo_hooke import NeoHookeanLaw
+from .polynomial import PolynomialLaw
+from .symmetric import SymmetricLaw
+
+SCHEMA = 1
+COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
+_LAWS: dict[str, type[Law]] = {law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw)}
+#: A law file is small; a larger one is not a law file.
+LARGEST_FILE = 256 * 2**20
+
+
+def _self_test_strains(law: Law) -> np.ndarray:
+    radius = min(law.max_strain, 0.1)
+    strains = np.random.default_rng(0).normal(size=(8, 6))
+    strains *= (radius * np.linspace(0.0, 1.0, 8) / np.linalg.norm(strains, axis=1))[:, None]
+    return strains
+
+
+def _digest(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name].detach().cpu().numpy())
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save(law: Law, path: str | Path) -> None:
+    """Write a law to a file, under a temporary name first.
+
+    Raises
+    ------
+    TypeError
+        Where the law's class is none that a file can name.
+    """
+    if type(law).__name__ not in _LAWS or _LAWS[type(law).__name__] is not type(law):
+        raise TypeError(f"save: expected a law among {', '.join(_LAWS)}, got {type(law).__name__}.")
+    path = Path(path)
+    tensors = {f"law.{name}": tensor.detach().cpu().contiguous() for name, tensor in law.state_dict().items()}
+    strains = _self_test_strains(law)
+    answer = law.response(strains)
+    for name, array in (("strain", strains), *answer._asdict().items()):
+        if name not in ("state", "status"):
+            tensors[f"self_test.{name}"] = torch.from_numpy(np.array(array))
+    description = {
+        "schema": SCHEMA,
+        "content": "constitutive law",
+        "law": type(law).__name__,
+        "config": law.config(),
+        "component_order": COMPONENT_ORDER,
+        "metadata": law.metadata,
+    }
+    description["sha256"] = _digest(description, tensors)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, temporary, metadata={"constitutive": json.dumps(description, sort_keys=True)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Law:
+    """Read a law file and check its hash and self-test.
+
+    Raises
+    ------
+    OSError
+        Where the file is missing or unreadable.
+    ValueError
+        Where it is no law file of schema 1, was altered, or does not reproduce its own self-test to 1e-12.
+    """
+    path = Path(path)
+    where = f"load({path.name})"
+    if not path.is_file():
+        raise OSError(f"{where}: expected a law file, got {str(path)!r}, which does not exist. Check the path.")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"{where}: expected a law file below {LARGEST_FILE >> 20} MiB, got {path.stat().st_size} bytes.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get("constitutive")
+            if text is None:
+                raise ValueError(
+                    f"{where}: expected a law written by constitutive, got a safetensors file without its description. "
+                    "Fit or save a law with this package."
+                )
+            description = json.loads(text)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{where}: expected a law file (safetensors), got a damaged or foreign file: {error}. Copy it again."
+        ) from error
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+        schema = description.get("schema") if isinstance(description, dict) else None
+        raise ValueError(
+            f"{where}: expected schema {SCHEMA}, got {schema!r}. Update constitutive, or save the law with this version."
+        )
+    expected = description.pop("sha256", None)
+    if _digest(description, tensors) != expected:
+        raise ValueError(f"{where}: expected the content hash {str(expected)[:12]}…, got another: the file was altered. Copy it again.")
+    name = description.get("law")
+    if name not in _LAWS:
+        raise ValueError(f"{where}: expected a law among {', '.join(_LAWS)}, got {name!r}. Update constitutive.")
+    try:
+        law = _LAWS[name].from_config(description["config"])
+        law.load_state_dict({key[4:]: value for key, value in tensors.items() if key.startswith("law.")})
+        law.metadata = description["metadata"]
+        stored = {key: tensors[f"self_test.{key}"].numpy() for key in ("strain", "energy", "stress", "tangent")}
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{where}: expected the parts of a {name}, got a file that lacks or mistypes some: {error}.") from error
+    answer = law.response(stored["strain"])
+    scale = float(np.linalg.norm(law.stiffness()))
+    for key, unit in (("energy", scale * 1e-2), ("stress", scale * 1e-1), ("tangent", scale)):
+        error = float(np.max(np.abs(getattr(answer, key) - stored[key]))) / unit
+        if not error <= 1e-12:
+            raise ValueError(
+                f"{where}: expected the stored self-test {key} to 1e-12, got a deviation of {error:.1e}. This machine "
+                "or version evaluates the law differently; do not use it, and report it."
+            )
+    law.requires_grad_(False)
+    return law
