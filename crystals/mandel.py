@@ -122,8 +122,9 @@ def green_lagrange(deformation_gradient: np.ndarray) -> np.ndarray:
 
     Evaluated as sym H + ½ HᵀH with H = F − 1, which keeps full relative accuracy at small strain.
     """
-    gradient = np.asarray(deformation_gradient, dtype=float) - np.eye(3)
+    gradient = np.asarray(deformation_gradient, dtype=float)
     _expect_shape("green_lagrange", gradient, (3, 3))
+    gradient = gradient - np.eye(3)
     transposed = np.swapaxes(gradient, -1, -2)
     return to_mandel(gradient + 0.5 * transposed @ gradient)
 
