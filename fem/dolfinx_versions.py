@@ -14,13 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import basix
-import dolfinx
+import basix as _basix
+import dolfinx as _dolfinx
 import numpy as np
 import ufl
-from dolfinx import fem
-from petsc4py import PETSc
+from dolfinx import fem as _fem
+from petsc4py import PETSc as _petsc
 
+# names and signatures come and go between versions, which no type checker can follow
+basix: Any = _basix
+dolfinx: Any = _dolfinx
+fem: Any = _fem
+PETSc: Any = _petsc
 VERSION = tuple(int(number) for number in re.findall(r"\d+", dolfinx.__version__)[:2])
 if VERSION < (0, 5) or VERSION == (0, 7):
     raise ImportError(
@@ -88,10 +93,10 @@ def quadrature_space(mesh: Any, degree: int, size: int) -> Any:
     if _UFL_ELEMENTS:
         element = ufl.VectorElement("Quadrature", mesh.ufl_cell(), degree, dim=size, quad_scheme="default")
         return _function_space(mesh, element)
-    import basix.ufl  # absent from the basix of DOLFINx 0.5
+    from basix.ufl import quadrature_element  # absent from the basix of DOLFINx 0.5
 
     name = mesh.topology.cell_type.name
-    element = basix.ufl.quadrature_element(name, value_shape=(size,), scheme="default", degree=degree)
+    element = quadrature_element(name, value_shape=(size,), scheme="default", degree=degree)
     return _function_space(mesh, element)
 
 
@@ -124,7 +129,7 @@ def cell_dofs(space: Any) -> np.ndarray:
 
 
 def ghosted_vector(space: Any) -> Any:
-    """PETSc vector with the layout of `space`, ghosts included; `create_vector` takes something else in each version."""
+    """PETSc vector with the layout of `space`, ghosts included; `create_vector` differs from version to version."""
     index_map, block = space.dofmap.index_map, space.dofmap.index_map_bs
     sizes = (index_map.size_local * block, index_map.size_global * block)
     ghosts = np.asarray(index_map.ghosts, dtype=PETSc.IntType)

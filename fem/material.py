@@ -13,6 +13,7 @@ from constitutive.law import INVALID, OK, Law
 from crystals import mandel
 
 from . import dolfinx_versions as versions
+from .kinematics import matrix_ufl, strain_ufl, strain_variation_ufl, tensor_ufl
 from .orientation import Orientation
 from .output import write_points
 
@@ -28,17 +29,6 @@ FIELDS: dict[str, tuple[int, ...]] = {
     "energy": (),
     "status": (),
 }
-
-
-def mandel_ufl(tensor: Any) -> Any:
-    """UFL Mandel vector of a symmetric UFL tensor, ordered as `crystals.mandel`."""
-    return ufl.as_vector([float(w) * tensor[i, j] for w, (i, j) in zip(mandel.WEIGHTS, mandel.PAIRS, strict=True)])
-
-
-def tensor_ufl(vector: Any) -> Any:
-    """Symmetric UFL tensor of a UFL Mandel vector."""
-    where, weights = mandel.POSITION, mandel.WEIGHTS
-    return ufl.as_tensor([[vector[int(k)] / float(weights[k]) for k in row] for row in where])
 
 
 class QuadratureMaterial:
@@ -142,20 +132,18 @@ class QuadratureMaterial:
         self._slots = versions.cell_dofs(space)[self.cells].reshape(-1)
         if np.array_equal(self._slots, np.arange(len(self._slots))):
             self._slots = slice(0, len(self._slots))  # the usual layout: one flat copy
-        gradient = ufl.grad(u)
+        gradient: Any = ufl.grad(u)
         self.deformation_gradient_ufl = ufl.Identity(3) + gradient
+        self.strain_ufl = strain_ufl(u, kinematics)
+        watched = [*self.strain_ufl]
+        deformation: Any = ufl.Identity(3)
         if kinematics == "finite":
-            # sym H + ½ HᵀH keeps full relative accuracy at small strain, ½ (FᵀF − 1) does not
-            self.strain_ufl = mandel_ufl(ufl.sym(gradient) + 0.5 * ufl.dot(gradient.T, gradient))
-            watched = [*self.strain_ufl, ufl.det(self.deformation_gradient_ufl)]
             deformation = self.deformation_gradient_ufl
-        else:
-            self.strain_ufl = mandel_ufl(ufl.sym(gradient))
-            watched = [*self.strain_ufl]
-            deformation = ufl.Identity(3)
+            watched.append(ufl.det(deformation))
         self.second_piola_ufl = tensor_ufl(self.stress)
         self.first_piola_ufl = ufl.dot(deformation, self.second_piola_ufl)
-        self.cauchy_ufl = ufl.dot(self.first_piola_ufl, deformation.T) / ufl.det(deformation)
+        jacobian: Any = ufl.det(deformation)
+        self.cauchy_ufl = ufl.dot(self.first_piola_ufl, deformation.T) / jacobian
         self._watched = self._compile(ufl.as_vector(watched))
         self._watched_size = len(watched)
         self._gradient = None
@@ -176,9 +164,7 @@ class QuadratureMaterial:
 
     def strain_variation(self, v: Any) -> Any:
         """UFL Mandel vector δE[v] = sym(Fᵀ ∇v), or sym ∇v for small strain, linear in `v`."""
-        if self.kinematics == "small":
-            return mandel_ufl(ufl.sym(ufl.grad(v)))
-        return mandel_ufl(ufl.sym(ufl.dot(self.deformation_gradient_ufl.T, ufl.grad(v))))
+        return strain_variation_ufl(self.u, v, self.kinematics)
 
     def virtual_work(self, v: Any) -> ufl.Form:
         """The form ∫ S : δE[v] dx over the reference volume, to be used in any weak form."""
@@ -186,13 +172,7 @@ class QuadratureMaterial:
 
     def stress_variation(self, du: Any) -> Any:
         """UFL Mandel vector C · δE[du]: how the stress changes with the displacement."""
-        if self.law.tangent_entries == 21:
-            position = mandel.UPPER_POSITION
-        else:
-            position = np.arange(36).reshape(6, 6)
-        return ufl.dot(
-            ufl.as_matrix([[self.tangent[int(k)] for k in row] for row in position]), self.strain_variation(du)
-        )
+        return ufl.dot(matrix_ufl(self.tangent, self.law.tangent_entries), self.strain_variation(du))
 
     def update(self, tangent: bool = True) -> bool:
         """Evaluate the law at the present displacement, whose ghost values must be up to date.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
+import h5py as _h5py
 import numpy as np
 from dolfinx import fem, io
 
@@ -15,6 +15,9 @@ from . import dolfinx_versions as versions
 
 if TYPE_CHECKING:
     from .material import QuadratureMaterial
+
+
+h5py: Any = _h5py  # comes without types
 
 
 def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float = 0.0) -> None:
@@ -67,8 +70,19 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
         File to write.
     material : QuadratureMaterial
         Its values at the last update.
+
+    Raises
+    ------
+    ValueError
+        Where the file would overwrite the numbers of an XDMF file of that name.
     """
     comm = material.mesh.comm
+    path = Path(path)
+    if path.suffix == ".h5" and path.with_suffix(".xdmf").exists():
+        raise ValueError(
+            f"write_points: expected a path of its own, got {str(path)!r}, which holds the numbers of "
+            f"{path.with_suffix('.xdmf').name!r}. Choose another name."
+        )
     cells = material.mesh.topology.index_map(3).local_to_global(material.point_cells().astype(np.int32))
     local = {
         "points": material.points(),
@@ -82,7 +96,7 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
         "energy": material.energy,
         "status": material.status,
     }
-    temporary = f"{path}.part"
+    temporary = Path(f"{path}.part")
     file = h5py.File(temporary, "w") if comm.rank == 0 else None
     for name, values in local.items():
         parts = comm.gather(values, root=0)

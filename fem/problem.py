@@ -11,14 +11,14 @@ import numpy as np
 import ufl
 from dolfinx.fem import petsc
 from mpi4py import MPI
-from petsc4py import PETSc
-from ufl.algorithms import extract_coefficients
+from petsc4py import PETSc as _petsc
 
 from constitutive.law import INVALID
 
 from . import dolfinx_versions as versions
 from .diagnosis import REASONS, NotConverged, find_out_of_range, free_rigid_motions
 from .material import QuadratureMaterial
+from .residual import check_residual, tangent_form
 from .steps import Step, run_steps
 
 _DEFAULTS = {
@@ -34,6 +34,7 @@ _DEFAULTS = {
     "pc_factor_mat_solver_type": "mumps",
 }
 _prefixes = itertools.count()
+PETSc: Any = _petsc  # petsc4py comes without types
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,13 @@ class EquilibriumProblem:
             raise ValueError(
                 f"EquilibriumProblem: expected out_of_range 'raise', 'flag' or 'cut', got {out_of_range!r}."
             )
-        _check_form(residual, u, materials)
+        check_residual(residual, u, materials)
         self.u, self.materials, self.bcs, self.out_of_range = u, list(materials), list(bcs), out_of_range
         self.space = u.function_space
         self.comm = self.space.mesh.comm
         self.load: float | None = None
-        trial = ufl.TrialFunction(self.space)
-        jacobian = ufl.derivative(residual, u, trial)
-        for material in self.materials:
-            # the stress is a coefficient that follows u: derivative in the direction C : δE[du]
-            jacobian += ufl.derivative(residual, material.stress, material.stress_variation(trial))
         self._residual_form = versions.compile_form(residual)
-        self._jacobian_form = versions.compile_form(jacobian)
+        self._jacobian_form = versions.compile_form(tangent_form(residual, u, self.materials))
         self._matrix = petsc.create_matrix(self._jacobian_form)
         # never u's own vector: PETSc locks x in the callbacks
         self._x, self._state, self._defect, self._b, self._raw = (versions.ghosted_vector(self.space) for _ in range(5))
@@ -191,11 +187,15 @@ class EquilibriumProblem:
         petsc.assemble_matrix(self._matrix, self._jacobian_form, bcs=self.bcs)
         self._matrix.assemble()
 
+    def _own_dofs(self, bc: Any) -> np.ndarray:
+        # the second value that dof_indices returns counts nodes or components, by version: compare instead
+        dofs = np.unique(np.asarray(bc.dof_indices()[0]))
+        return dofs[dofs < self._owned]
+
     def _held(self) -> np.ndarray:
         held = np.zeros(self._owned, dtype=bool)
         for bc in self.bcs:
-            dofs, owned = bc.dof_indices()
-            held[dofs[:owned]] = True
+            held[self._own_dofs(bc)] = True
         return held
 
     def _prepare(self) -> None:
@@ -218,9 +218,9 @@ class EquilibriumProblem:
         free = free_rigid_motions(self._matrix, work, nodes, held, norm / np.sqrt(self._x.getSize()))
         if free:
             raise ValueError(
-                f"EquilibriumProblem: expected boundary conditions (or springs) that hold the body, got {len(free)} free "
-                f"rigid motion{'s' * (len(free) > 1)}: {', '.join(free)}. Pass bcs=[fem.dirichletbc(...)] that stop "
-                "each of them; without, the stiffness matrix is singular."
+                f"EquilibriumProblem: expected boundary conditions (or springs) that hold the body, got {len(free)} "
+                f"free rigid motion{'s' * (len(free) > 1)}: {', '.join(free)}. "
+                "Pass bcs=[dirichletbc(...)] that stop each of them; without, the stiffness matrix is singular."
             )
 
     def solve(self) -> Solution:
@@ -333,8 +333,7 @@ class EquilibriumProblem:
             nodes = nodes[nodes < self._owned // 3]
             dofs = (3 * nodes[:, None] + np.arange(3)).reshape(-1)
         else:
-            indices, owned = where.dof_indices()
-            dofs = np.unique(np.asarray(indices[:owned]))
+            dofs = self._own_dofs(where)
         force = np.bincount(dofs % 3, weights=raw[dofs], minlength=3)
         return self.comm.allreduce(force)
 
@@ -345,37 +344,3 @@ class EquilibriumProblem:
         petsc.assemble_vector(self._raw, self._residual_form)
         self._raw.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
         return self._raw.array_r.copy()
-
-
-def _check_form(residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> None:
-    where = "EquilibriumProblem"
-    if not isinstance(residual, ufl.Form) or len(residual.arguments()) != 1:
-        raise ValueError(
-            f"{where}: expected a residual that is linear in one test function, got {type(residual).__name__}. "
-            "Write material.virtual_work(v) with v = ufl.TestFunction(u.function_space)."
-        )
-    if versions.value_shape(u) != (3,) or u.function_space.dofmap.index_map_bs != 3:
-        raise ValueError(
-            f"{where}: expected a displacement of three Lagrange components, got {u.function_space.ufl_element()}. "
-            "Not supported: mixed spaces."
-        )
-    for material in materials:
-        if material.u is not u:
-            raise ValueError(f"{where}: expected materials made with the problem's own u, got another Function.")
-        found = False
-        for integral in residual.integrals():
-            if material.stress not in extract_coefficients(integral.integrand()):
-                continue
-            found = True
-            rule = integral.metadata().get("quadrature_degree")
-            if integral.integral_type() != "cell" or rule != material.degree:
-                raise ValueError(
-                    f"{where}: expected the stress of a material under its own measure (cells, degree "
-                    f"{material.degree}), got a {integral.integral_type()} integral of degree {rule}. "
-                    "Use material.dx instead of ufl.dx."
-                )
-        if not found:
-            raise ValueError(
-                f"{where}: expected the stress of every material in the residual, got one without. "
-                "Add material.virtual_work(v), or leave the material out."
-            )

@@ -77,7 +77,7 @@ def run_steps(
 
     def apply(value: float) -> None:
         problem.load = value
-        if is_constant:
+        if isinstance(load, fem.Constant):
             load.value = value
         else:
             load(value)

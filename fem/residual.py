@@ -1,0 +1,67 @@
+"""The weak form that the user wrote: what it must satisfy, and its exact derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ufl
+from ufl.algorithms import extract_coefficients
+
+from . import dolfinx_versions as versions
+
+if TYPE_CHECKING:
+    from .material import QuadratureMaterial
+
+
+def tangent_form(residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> Any:
+    """Bilinear form d residual / du, through u itself and through the stress of every material.
+
+    A stress is a coefficient that follows u with ∂S/∂u · du = C : δE[du]; so the form is the Gateaux derivative of the
+    residual in the direction of that expression. Whatever the user did with the virtual work (scaled it, subtracted
+    it, used the stress elsewhere), the tangent stays consistent.
+    """
+    trial = ufl.TrialFunction(u.function_space)
+    form: Any = ufl.derivative(residual, u, trial)
+    for material in materials:
+        form = form + ufl.derivative(residual, material.stress, material.stress_variation(trial))
+    return form
+
+
+def check_residual(residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> None:
+    """Raise ValueError where form, displacement, materials and quadrature rules do not fit each other."""
+    where = "EquilibriumProblem"
+    if not isinstance(residual, ufl.Form) or len(residual.arguments() or ()) != 1:
+        raise ValueError(
+            f"{where}: expected a residual that is linear in one test function, got {type(residual).__name__}. "
+            "Write material.virtual_work(v) with v = ufl.TestFunction(u.function_space)."
+        )
+    if versions.value_shape(u) != (3,) or u.function_space.dofmap.index_map_bs != 3:
+        raise ValueError(
+            f"{where}: expected a displacement of three Lagrange components, got {u.function_space.ufl_element()}. "
+            "Not supported: mixed spaces."
+        )
+    for material in materials:
+        if material.u is not u:
+            raise ValueError(
+                f"{where}: expected materials made with the problem's own u, got another Function. "
+                "Pass the same u to QuadratureMaterial and EquilibriumProblem."
+            )
+        found = False
+        for integral in residual.integrals():
+            if material.stress not in extract_coefficients(integral.integrand()):
+                continue
+            found = True
+            # FFCx takes the rule of the quadrature element, whatever the measure says: two rules must not meet
+            rule = integral.metadata().get("quadrature_degree")
+            if integral.integral_type() != "cell" or rule != material.degree:
+                raise ValueError(
+                    f"{where}: expected the stress of a material under its own measure (cells, degree "
+                    f"{material.degree}), got a {integral.integral_type()} integral of degree {rule}. "
+                    "Use material.dx instead of ufl.dx."
+                )
+        if not found:
+            raise ValueError(
+                f"{where}: expected the stress of every material in the residual, got one without. "
+                "Add material.virtual_work(v), or leave the material out."
+            )
