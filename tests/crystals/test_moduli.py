@@ -55,9 +55,7 @@ class Quadratic:
     def __init__(self, generator):
         self.linear = positive(generator, 1)[0]
         third = generator.normal(size=(6, 6, 6))
-        self.third = sum(
-            np.transpose(third, p) for p in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-        )
+        self.third = sum(np.transpose(third, order) for order in itertools.permutations(range(3)))
 
     def stress(self, strain):
         return self.linear @ strain + 0.5 * np.einsum("ijk,j,k->i", self.third, strain, strain)
@@ -128,13 +126,13 @@ def test_cubic_wave_speeds_by_hand():
 
 
 def test_smallest_acoustic_eigenvalue_against_brute_force(rng):
-    """60 hostile points (no symmetry, stress as large as the moduli) against 40,000 directions each."""
-    number = 60
+    """40 hostile points (no symmetry, stress as large as the moduli) against 15,000 directions each."""
+    number = 40
     tangent, stress = positive(rng, number), rng.normal(size=(number, 6))
     gradient = np.eye(3) + 0.1 * rng.normal(size=(number, 3, 3))
     found = smallest_acoustic_eigenvalue(tangent, stress, gradient)
     assert found.shape == (number,)
-    directions = rng.normal(size=(40000, 3))
+    directions = rng.normal(size=(15000, 3))
     brute = np.array(
         [
             np.linalg.eigvalsh(acoustic_tensor(tangent[i], stress[i], gradient[i], directions))[:, 0].min()
@@ -143,10 +141,10 @@ def test_smallest_acoustic_eigenvalue_against_brute_force(rng):
     )
     scale = np.max(np.abs(tangent), axis=(1, 2))
     assert np.all(found <= brute + 1e-12 * scale)
-    # 40,000 directions leave a gap of half their mean square spacing, 1e-4.
+    # 15,000 directions leave gaps of some 0.03 rad, and an error of its square.
     assert np.all(found >= brute - 2e-3 * scale)
     assert np.any(found < 0) and np.any(found > 0)
-    # Twelve times as many directions change nothing: 1e-6 relative is promised.
+    # Six times as many directions change nothing: 1e-6 relative is promised.
     finer = smallest_acoustic_eigenvalue(tangent, stress, gradient, directions=1200)
     np.testing.assert_allclose(found, finer, rtol=1e-9)
     # Control: the grid alone, without the descent, is not that good.

@@ -1,0 +1,311 @@
+"""Laws of the point groups, against the definitions, against spglib's database and against pymatgen."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from crystals.groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
+from crystals.rotations import random_rotations, rotation_about
+
+# Order, Laue class and crystal system of the 32 groups (International Tables A, table 10.1.2.2).
+TABLE = {
+    "1": (1, "-1", "triclinic"),
+    "-1": (2, "-1", "triclinic"),
+    "2": (2, "2/m", "monoclinic"),
+    "m": (2, "2/m", "monoclinic"),
+    "2/m": (4, "2/m", "monoclinic"),
+    "222": (4, "mmm", "orthorhombic"),
+    "mm2": (4, "mmm", "orthorhombic"),
+    "mmm": (8, "mmm", "orthorhombic"),
+    "4": (4, "4/m", "tetragonal"),
+    "-4": (4, "4/m", "tetragonal"),
+    "4/m": (8, "4/m", "tetragonal"),
+    "422": (8, "4/mmm", "tetragonal"),
+    "4mm": (8, "4/mmm", "tetragonal"),
+    "-42m": (8, "4/mmm", "tetragonal"),
+    "4/mmm": (16, "4/mmm", "tetragonal"),
+    "3": (3, "-3", "trigonal"),
+    "-3": (6, "-3", "trigonal"),
+    "32": (6, "-3m", "trigonal"),
+    "3m": (6, "-3m", "trigonal"),
+    "-3m": (12, "-3m", "trigonal"),
+    "6": (6, "6/m", "hexagonal"),
+    "-6": (6, "6/m", "hexagonal"),
+    "6/m": (12, "6/m", "hexagonal"),
+    "622": (12, "6/mmm", "hexagonal"),
+    "6mm": (12, "6/mmm", "hexagonal"),
+    "-6m2": (12, "6/mmm", "hexagonal"),
+    "6/mmm": (24, "6/mmm", "hexagonal"),
+    "23": (12, "m-3", "cubic"),
+    "m-3": (24, "m-3", "cubic"),
+    "432": (24, "m-3m", "cubic"),
+    "-43m": (24, "m-3m", "cubic"),
+    "m-3m": (48, "m-3m", "cubic"),
+}
+X, Y, Z = np.eye(3)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20243)
+
+
+def contains(operations, matrix, tolerance=1e-12):
+    return bool(np.any(np.max(np.abs(operations - matrix), axis=(1, 2)) < tolerance))
+
+
+def same_set(first, second, tolerance):
+    return (
+        len(first) == len(second)
+        and all(contains(second, operation, tolerance) for operation in first)
+        and all(contains(first, operation, tolerance) for operation in second)
+    )
+
+
+def mirror(normal):
+    return np.eye(3) - 2 * np.outer(normal, normal)
+
+
+def half(axis):
+    return 2 * np.outer(axis, axis) - np.eye(3)
+
+
+def test_lists():
+    assert set(POINT_GROUPS) == set(TABLE) and len(POINT_GROUPS) == 32
+    assert set(LAUE_CLASSES) == {laue for _, laue, _ in TABLE.values()} and len(LAUE_CLASSES) == 11
+    assert len(CURIE_GROUPS) == 7 and len(STRAIN_CLASSES) == 14
+
+
+@pytest.mark.parametrize("symbol", POINT_GROUPS)
+def test_group_axioms(symbol):
+    group = PointGroup(symbol)
+    operations = group.operations
+    order, laue, system = TABLE[symbol]
+    assert (len(operations), group.laue.symbol, group.system) == (order, laue, system)
+    np.testing.assert_array_equal(operations[0], np.eye(3))
+    distance = np.max(np.abs(operations[:, None] - operations[None]), axis=(2, 3)) + np.eye(order)
+    assert distance.min() > 0.1
+    for first in operations:
+        np.testing.assert_allclose(first @ first.T, np.eye(3), atol=1e-15)
+        assert contains(operations, first.T)
+        for second in operations:
+            assert contains(operations, first @ second)
+    for generator in group.generators:
+        assert contains(operations, generator)
+
+
+@pytest.mark.parametrize("symbol", POINT_GROUPS)
+def test_laue_class_is_the_group_with_inversion(symbol):
+    group = PointGroup(symbol)
+    doubled = np.concatenate([group.operations, -group.operations])
+    laue = group.laue.operations
+    assert all(contains(laue, operation) for operation in doubled)
+    assert all(contains(doubled, operation) for operation in laue)
+    assert np.all(np.linalg.det(group.rotations) > 0) and len(group.rotations) == len(laue) // 2
+    assert group.laue.laue == group.laue
+
+
+def test_standard_settings():
+    """Docstring of the module and International Tables A, 10.1.2: what lies along x, y and z."""
+    has = {
+        "2": [half(Y)],
+        "m": [mirror(Y)],
+        "222": [half(X), half(Y), half(Z)],
+        "mm2": [mirror(X), mirror(Y), half(Z)],
+        "-4": [-rotation_about(Z, np.pi / 2)],
+        "422": [half(X), half([np.sqrt(0.5), np.sqrt(0.5), 0])],
+        "4mm": [mirror(X), mirror(Y)],
+        "-42m": [half(X), half(Y), mirror(np.array([1, 1, 0]) / np.sqrt(2))],
+        "32": [half(X), rotation_about(Z, 2 * np.pi / 3)],
+        "3m": [mirror(X)],
+        "-3m": [half(X), mirror(X)],
+        "622": [half(X), half(Y)],
+        "6mm": [mirror(X), mirror(Y)],
+        "-6m2": [mirror(X), half(Y), mirror(Z)],
+        "23": [half(Z), rotation_about([1, 1, 1], 2 * np.pi / 3)],
+        "-43m": [mirror(np.array([1, 1, 0]) / np.sqrt(2)), -rotation_about(Z, np.pi / 2)],
+        "432": [rotation_about(X, np.pi / 2)],
+    }
+    has_not = {
+        "2": [half(Z), half(X), mirror(Y)],
+        "-42m": [mirror(X), half(np.array([1, 1, 0]) / np.sqrt(2))],
+        "32": [half(Y), mirror(X)],
+        "3m": [mirror(Y), half(X)],
+        "-3m": [half(Y), mirror(Y)],
+        "-6m2": [half(X), mirror(Y)],
+        "23": [rotation_about(Z, np.pi / 2)],
+        "-43m": [rotation_about(Z, np.pi / 2), mirror(X)],
+        "432": [mirror(X)],
+    }
+    for symbol, operations in has.items():
+        assert all(contains(PointGroup(symbol).operations, np.asarray(operation)) for operation in operations), symbol
+    for symbol, operations in has_not.items():
+        assert not any(contains(PointGroup(symbol).operations, np.asarray(op)) for op in operations), symbol
+
+
+def test_frame_turns_everything(rng):
+    frame = random_rotations(1, rng)[0]
+    for symbol in ("mm2", "-6m2", "m-3", "∞2"):
+        turned, standard = PointGroup(symbol, frame), PointGroup(symbol)
+        np.testing.assert_allclose(turned.generators, frame @ standard.generators @ frame.T, atol=1e-15)
+        np.testing.assert_allclose(
+            turned.infinitesimal_generators, frame @ standard.infinitesimal_generators @ frame.T, atol=1e-15
+        )
+        np.testing.assert_array_equal(turned.laue.frame, frame)
+        assert turned != standard and turned == PointGroup(symbol, frame.copy())
+        if turned.is_finite:
+            np.testing.assert_allclose(turned.operations, frame @ standard.operations @ frame.T, atol=1e-15)
+    assert contains(PointGroup("2", frame).operations, half(frame @ Y))
+
+
+def lattice_of(rotations, generator):
+    """Columns of a generic lattice that has these symmetries (in the basis of the lattice): averaged random metric."""
+    factor = np.eye(3) + 0.3 * generator.normal(size=(3, 3))
+    metric = np.mean([r.T @ factor.T @ factor @ r for r in rotations], axis=0)
+    return np.linalg.cholesky(metric).T
+
+
+def database():
+    """Distinct sets of rotation parts in spglib's 530 settings of the space groups, with their point group."""
+    spglib = pytest.importorskip("spglib")
+    sets = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for hall in range(1, 531):
+            rotations = np.unique(spglib.get_symmetry_from_database(hall)["rotations"], axis=0)
+            symbol = spglib.get_spacegroup_type(hall).pointgroup_international
+            sets.setdefault((rotations.tobytes(), symbol), rotations)
+    return [(symbol, rotations) for (_, symbol), rotations in sets.items()]
+
+
+def test_every_setting_of_spglib_is_recognised(rng):
+    """All 530 Hall settings: axes along a, b or c, rhombohedral and hexagonal, 3m1 and 31m, turned at random."""
+    settings = database()
+    assert {symbol for symbol, _ in settings} == set(POINT_GROUPS) and len(settings) >= 50
+    for symbol, rotations in settings:
+        lattice = random_rotations(1, rng)[0] @ lattice_of(rotations, rng)
+        operations = lattice @ rotations @ np.linalg.inv(lattice)
+        group = PointGroup.from_operations(operations)
+        assert group.symbol == symbol
+        assert same_set(group.operations, operations, 1e-9)
+
+
+def test_same_operations_as_pymatgen():
+    """pymatgen gives operations in the lattice basis. Its settings are ours, but for -3m, which it takes as -31m."""
+    symmetry = pytest.importorskip("pymatgen.symmetry.groups")
+    hexagonal = np.array([[1, -0.5, 0], [0, np.sqrt(0.75), 0], [0, 0, 1.3]])
+    for symbol, (order, _, system) in TABLE.items():
+        theirs = symmetry.PointGroup(symbol)
+        assert theirs.order == order
+        basis = hexagonal if system in ("trigonal", "hexagonal") else np.eye(3)
+        operations = np.array([basis @ op.rotation_matrix @ np.linalg.inv(basis) for op in theirs.symmetry_ops])
+        turn = rotation_about(Z, np.pi / 6) if symbol == "-3m" else np.eye(3)
+        assert same_set(PointGroup(symbol, turn).operations, operations, 1e-12)
+        found = PointGroup.from_operations(operations)
+        assert found.symbol == symbol
+        assert same_set(found.operations, operations, 1e-12)
+
+
+@pytest.mark.parametrize("symbol", POINT_GROUPS)
+def test_recognised_under_noise_and_rotation(symbol, rng):
+    frame = random_rotations(1, rng)[0]
+    exact = PointGroup(symbol, frame).operations
+    noisy = exact + 1e-3 * rng.uniform(-1, 1, size=exact.shape)
+    group = PointGroup.from_operations(rng.permutation(noisy))
+    assert group.symbol == symbol
+    assert same_set(group.operations, exact, 2e-2)
+    np.testing.assert_allclose(group.frame @ group.frame.T, np.eye(3), atol=1e-14)
+    # The group returned is exact, whatever the noise: products stay inside to rounding.
+    assert all(contains(group.operations, a @ b, 1e-12) for a in group.operations[:4] for b in group.operations)
+
+
+@pytest.mark.parametrize("symbol", POINT_GROUPS)
+def test_generators_are_enough_and_the_standard_frame_is_kept(symbol):
+    standard = PointGroup(symbol)
+    found = PointGroup.from_operations(standard.generators)
+    assert found.symbol == symbol and same_set(found.operations, standard.operations, 1e-12)
+    np.testing.assert_array_equal(PointGroup.from_operations(standard.operations).frame, np.eye(3))
+
+
+def test_frame_nearest_to_the_identity(rng):
+    for symbol in POINT_GROUPS[2:]:
+        frame = rotation_about(rng.normal(size=3), np.radians(5.0))
+        found = PointGroup.from_operations(PointGroup(symbol, frame).operations).frame
+        assert np.trace(found) >= np.trace(frame) - 1e-9
+        assert same_set(PointGroup(symbol, found).operations, PointGroup(symbol, frame).operations, 1e-9)
+
+
+def test_operations_that_are_refused():
+    hexagonal = np.array([[1, -1, 0], [1, 0, 0], [0, 0, 1]])
+    with pytest.raises(ValueError, match="Use Cartesian, not fractional, matrices"):
+        PointGroup.from_operations([hexagonal])
+    with pytest.raises(ValueError, match="crystallographic operations.*got one of trace 1.618"):
+        PointGroup.from_operations([rotation_about(Z, 2 * np.pi / 5)])
+    with pytest.raises(ValueError, match="expected operations that close|crystallographic operations"):
+        PointGroup.from_operations([rotation_about(Z, 1.0), rotation_about(X, 1.0)])
+    with pytest.raises(ValueError, match="expected finite matrices"):
+        PointGroup.from_operations(np.eye(3))
+    with pytest.raises(ValueError, match="expected finite matrices"):
+        PointGroup.from_operations([np.full((3, 3), np.nan)])
+
+
+def test_symbols():
+    assert PointGroup(" m3m ").symbol == "m-3m"
+    assert PointGroup("inf/mm") == PointGroup("∞/mm") == PointGroup("transversely isotropic")
+    assert PointGroup("isotropic").symbol == "∞∞m"
+    for wrong in ("m-4m", "5", "", "Fm-3m"):
+        with pytest.raises(ValueError, match="PointGroup: expected a Hermann–Mauguin symbol"):
+            PointGroup(wrong)
+    with pytest.raises(ValueError, match="PointGroup.*expected proper rotations"):
+        PointGroup("m-3m", np.diag([1.0, 1.0, -1.0]))
+    with pytest.raises(ValueError, match="expected one frame"):
+        PointGroup("m-3m", np.eye(3)[None])
+    assert "48 operations" in repr(PointGroup("m-3m")) and "infinite" in repr(PointGroup("∞"))
+    assert len({PointGroup("2"), PointGroup("2"), PointGroup("2", rotation_about(Z, 1.0))}) == 2
+
+
+@pytest.mark.parametrize("symbol", CURIE_GROUPS)
+def test_infinitesimal_generators_make_rotations(symbol):
+    group = PointGroup(symbol)
+    spins = group.infinitesimal_generators
+    assert len(spins) == (3 if symbol.startswith("∞∞") else 1)
+    np.testing.assert_array_equal(spins, -np.swapaxes(spins, 1, 2))
+    axes = np.eye(3) if symbol.startswith("∞∞") else [Z]
+    for spin, axis in zip(spins, axes, strict=True):
+        np.testing.assert_allclose(expm(0.7 * spin), rotation_about(axis, 0.7), atol=1e-14)
+    with pytest.raises(ValueError, match="operations: expected a finite group"):
+        _ = group.operations
+
+
+@pytest.mark.parametrize(
+    ("symbol", "laue", "axis_kept", "sense_kept", "proper"),
+    [
+        ("∞", "∞/m", True, True, True),
+        ("∞m", "∞/mm", True, True, False),
+        ("∞2", "∞/mm", True, False, True),
+        ("∞/m", "∞/m", True, False, False),
+        ("∞/mm", "∞/mm", True, False, False),
+        ("∞∞", "∞∞m", False, False, True),
+        ("∞∞m", "∞∞m", False, False, False),
+    ],
+)
+def test_limit_groups(symbol, laue, axis_kept, sense_kept, proper, rng):
+    """A rotating, a still, … cone, cylinder or sphere: what each limit group does to its axis (Curie 1894)."""
+    group = PointGroup(symbol)
+    assert group.laue.symbol == laue and not group.is_finite
+    sample = group.sample(50, rng)
+    np.testing.assert_allclose(sample @ np.swapaxes(sample, 1, 2), np.tile(np.eye(3), (len(sample), 1, 1)), atol=1e-14)
+    along = sample[:, 2, 2]
+    assert bool(np.all(np.abs(np.abs(along) - 1) < 1e-12)) == axis_kept
+    assert bool(np.all(np.abs(along - 1) < 1e-12)) == sense_kept
+    assert bool(np.all(np.linalg.det(sample) > 0)) == proper
+    # The limits are continuous: some of the sample is no crystallographic rotation.
+    traces = np.trace(sample, axis1=1, axis2=2)
+    assert np.mean(np.min(np.abs(traces[:, None] - np.arange(-3, 4)), axis=1) > 0.05) > 0.5
+
+
+def test_sample_of_a_finite_group_is_the_group(rng):
+    group = PointGroup("-42m")
+    np.testing.assert_array_equal(group.sample(3, rng), group.operations)
