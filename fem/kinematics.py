@@ -25,7 +25,8 @@ def strain_ufl(u: Any, kinematics: str) -> Any:
     if kinematics == "small":
         return mandel_ufl(ufl.sym(gradient))
     # sym H + ½ HᵀH keeps full relative accuracy at small strain, ½ (FᵀF − 1) does not
-    return mandel_ufl(ufl.sym(gradient) + 0.5 * ufl.dot(gradient.T, gradient))
+    square: Any = ufl.dot(gradient.T, gradient)
+    return mandel_ufl(ufl.sym(gradient) + 0.5 * square)
 
 
 def strain_variation_ufl(u: Any, v: Any, kinematics: str) -> Any:

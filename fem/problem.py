@@ -209,9 +209,9 @@ class EquilibriumProblem:
         diagonal = np.where(held := self._held(), 0.0, self._matrix.getDiagonal().array_r)
         norm = np.sqrt(self.comm.allreduce(float(diagonal @ diagonal)))
         nodes = self.space.tabulate_dof_coordinates()[: self._owned // 3] + self.u.x.array[: self._owned].reshape(-1, 3)
-        lowest = self.comm.allreduce(nodes.min(axis=0, initial=np.inf), op=MPI.MIN)
-        highest = self.comm.allreduce(nodes.max(axis=0, initial=-np.inf), op=MPI.MAX)
-        spacing = float(np.max(highest - lowest)) / (self._x.getSize() / 3) ** (1 / 3)
+        reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
+        self.comm.Allreduce(MPI.IN_PLACE, reach, op=MPI.MAX)
+        spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / 3) ** (1 / 3)
         # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
         self._absolute = 1e-14 * norm * spacing
         work = self._x.duplicate()
