@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crystals import mandel
 from crystals.groups import PointGroup
-from crystals.invariants import strain_invariants
+from crystals.invariants import Polynomials, strain_invariants
 
 from .law import Law
 from .network import ScalarNetwork
@@ -22,6 +22,16 @@ from .polynomial import (
     rotate_back,
     stiffness_basis,
 )
+
+
+class _Frozen(NamedTuple):
+    """Parts of a law that do not depend on the strain, in units of its energy scale."""
+
+    value: Tensor  # N(0)
+    slope: Tensor  # ∇N(0), (6,)
+    quadratic: Tensor  # C₀ − ∇²N(0), (6, 6)
+    entries: Tensor  # the same as 21 entries
+    polynomial: PolynomialMap  # P as a single polynomial
 
 
 class SymmetricLaw(Law):
@@ -82,7 +92,8 @@ class SymmetricLaw(Law):
         laue = group.laue.symbol
         invariants = strain_invariants(laue)
         self.invariants = PolynomialMap(invariants)
-        self.higher = PolynomialMap(higher_order_polynomials(group, order))
+        self._polynomials = higher_order_polynomials(group, order)
+        self.higher = PolynomialMap(self._polynomials)
         self.network = ScalarNetwork(len(invariants), tuple(widths), seed)
         self.coefficients = torch.nn.Parameter(torch.zeros(self.higher.count, dtype=torch.float64))
         # Invariants are taken at E / strain_scale; their sizes there bring each to order one.
@@ -101,7 +112,7 @@ class SymmetricLaw(Law):
         self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned)
         # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
         self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
-        self._reference: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._frozen: _Frozen | None = None
 
     def config(self) -> dict[str, Any]:
         return {
@@ -143,47 +154,57 @@ class SymmetricLaw(Law):
         assert entries is not None
         return self.constants(), value[0], slope[0], mandel.unpack_upper(entries)[0]
 
-    def _scaled(
-        self, strain: Tensor, reference: tuple[Tensor, Tensor, Tensor, Tensor], tangent: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Energy, stress and tangent in units of `energy_scale`, in the group's standard frame."""
-        constants, value0, slope0, hessian0 = reference
-        value, slope, entries = self._network(strain, tangent)
-        quadratic = constants - hessian0
-        linear = strain @ quadratic
+    def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
+        parameters: what fitting needs."""
+        constants, value0, slope0, hessian0 = self._at_reference()
+        value, slope, _ = self._network(strain, False)
+        linear = strain @ (constants - hessian0)
         energy = 0.5 * (linear * strain).sum(dim=1) + value - value0 - strain @ slope0
         stress = linear + slope - slope0
         if self.higher.count:
             table = self.higher.table(strain)
             energy = energy + self.higher.value(table) @ self.coefficients
             stress = stress + self.coefficients @ self.higher.gradient(table)
-            if entries is not None:
-                entries = entries + self.higher.hessian(table, self.coefficients)
-        if entries is not None:
-            entries = entries + mandel.pack_upper(quadratic)
-        return energy, stress, entries
-
-    def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
-        """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
-        parameters: what fitting needs."""
-        energy, stress, _ = self._scaled(strain, self._at_reference(), tangent=False)
         return energy, stress
 
+    def _freeze(self) -> _Frozen:
+        """What every evaluation needs and only the parameters decide, computed once."""
+        constants, value0, slope0, hessian0 = self._at_reference()
+        basis = self._polynomials
+        combined = self.coefficients.detach().cpu().numpy() @ basis.coefficients
+        polynomial = PolynomialMap(Polynomials(basis.exponents, combined[None])).to(self.sizes.device)
+        quadratic = constants - hessian0
+        return _Frozen(value0, slope0, quadratic, mandel.pack_upper(quadratic), polynomial)
+
     def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self._frozen is None:
+            with torch.no_grad():
+                self._frozen = self._freeze()
+        frozen = self._frozen
         if self.turn is not None:
             strain = strain @ self.turn.T
-        if self._reference is None:
-            self._reference = self._at_reference()
-        energy, stress, entries = self._scaled(strain, self._reference, tangent)
+        value, slope, entries = self._network(strain, tangent)
+        linear = strain @ frozen.quadratic
+        energy = 0.5 * (linear * strain).sum(dim=1) + value - frozen.value - strain @ frozen.slope
+        stress = linear + slope - frozen.slope
+        if self.higher.count:
+            table = frozen.polynomial.table(strain)
+            energy = energy + frozen.polynomial.value(table)[:, 0]
+            stress = stress + frozen.polynomial.gradient(table)[:, 0]
+            if entries is not None:
+                one = torch.ones(1, dtype=strain.dtype, device=strain.device)
+                entries = entries + frozen.polynomial.hessian(table, one)
         energy, stress = energy * self.energy_scale, stress * self.energy_scale
-        entries = None if entries is None else entries * self.energy_scale
+        if entries is not None:
+            entries = (entries + frozen.entries) * self.energy_scale
         if self.turn is not None:
             stress, entries = rotate_back(self.turn, stress, entries)
         return energy, stress, entries
 
     def refresh(self) -> None:
         """Forget what was precomputed from the parameters; called after every change of them."""
-        self._reference = None
+        self._frozen = None
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         self.refresh()

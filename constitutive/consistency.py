@@ -1,0 +1,91 @@
+"""Questions to data before a law is fitted: do stresses and energies belong together, in the stated unit and sign?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crystals.dataset import STRESS_UNITS, StrainData
+
+from .least_squares import PolynomialFit
+
+#: Energies that miss the stresses by more than this many times the noise are left out of the fit.
+NOISE_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How well stresses predict energies.
+
+    Attributes
+    ----------
+    mismatch : float
+        RMS difference between given energies and those that a stress-only fit predicts, in the data's unit.
+    relative : float
+        The same over the RMS energy.
+    noise : float
+        What the stress fit's own residual allows, in the data's unit.
+    use_energy : bool
+        Whether the fit uses the energies.
+    """
+
+    mismatch: float
+    relative: float
+    noise: float
+    use_energy: bool
+    units: str
+
+    def __str__(self) -> str:
+        verdict = "fitted with stress and energy" if self.use_energy else (
+            f"more than {NOISE_FACTOR:g} times the noise: fitted with stress only"
+        )  # fmt: skip
+        return (
+            f"energies from a stress-only fit: mismatch {self.mismatch:.3g} {self.units} ({100 * self.relative:.2g} %), "
+            f"noise {self.noise:.2g} {self.units}; {verdict}"
+        )
+
+
+def question(data: StrainData, order: int) -> Consistency | None:
+    """Predict the energies from the stresses; None where the data have no energies.
+
+    Raises
+    ------
+    ValueError
+        Where another unit or sign of the stress explains the energies better: the best one is named.
+    """
+    if data.energy is None:
+        return None
+    fit = PolynomialFit(data, order, use_energy=False, prior=1e-8)
+    predicted = fit.energy(data.strain)
+    predicted, given = predicted - predicted.mean(), data.energy - data.energy.mean()
+    size = float(np.sqrt(np.mean(given**2)))
+    if size == 0.0 or not np.any(predicted):
+        raise ValueError(
+            "fit: expected energies and stresses that vary with strain, got constant ones. Check the columns of the data."
+        )
+
+    def mismatch(factor: float) -> float:
+        return float(np.sqrt(np.mean((given - factor * predicted) ** 2)))
+
+    declared = str(data.provenance.get("stress_units", data.units))
+    stated = STRESS_UNITS.get(declared, STRESS_UNITS[data.units])
+    hypotheses = {(unit, sign): sign * pascal / stated for unit, pascal in STRESS_UNITS.items() for sign in (1.0, -1.0)}
+    # A hypothesis with factor 1 is the stated one whatever its name.
+    best = min(hypotheses, key=lambda key: (mismatch(hypotheses[key]), key[0] != declared))
+    if abs(hypotheses[best] - 1.0) > 1e-9 and mismatch(hypotheses[best]) < 0.5 * mismatch(1.0):
+        unit, sign = best
+        opposite = " with compression positive" if sign < 0 else ""
+        remedy = f"--stress-units {unit}" + (" --stress-sign -1" if sign < 0 else "")
+        raise ValueError(
+            f"fit: expected stresses in {declared}, tension positive, that belong to the energies, got a mismatch of "
+            f"{100 * mismatch(1.0) / size:.0f} %; in {unit}{opposite} it is {100 * mismatch(hypotheses[best]) / size:.1f} %. "
+            f"If that is the unit, pass {remedy}."
+        )
+    residual = float(np.sqrt(np.mean(np.sum((fit.stress(data.strain) - data.stress) ** 2, axis=1))))
+    strain = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
+    alone = PolynomialFit(data, order, use_energy=True, prior=1e-8)
+    scatter = alone.energy(data.strain) - data.energy
+    noise = max(residual * strain, float(np.std(scatter)), 1e-12 * size)
+    found = mismatch(1.0)
+    return Consistency(found, found / size, noise, bool(found <= NOISE_FACTOR * noise), data.units)

@@ -1,0 +1,271 @@
+"""Nonlinear least squares of a symmetric law and its stress-free cell on strain data.
+
+The file's reference cell need not be stress-free. The stretch U₀ from it to the stress-free cell is fitted with the
+law, in the class's invariant form. From F = F_law U₀ follow E_law = U₀⁻¹ (E − E₀) U₀⁻¹ with E₀ = ½ (U₀² − 1),
+S = J₀ U₀⁻¹ S_law U₀⁻¹ and W = J₀ W_law + constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, jacrev, vmap
+
+from crystals import mandel
+from crystals.dataset import StrainData
+from crystals.groups import PointGroup
+from crystals.invariants import invariant_polynomials
+from crystals.rotations import mandel_rotation
+
+from .polynomial import PolynomialMap
+from .symmetric import SymmetricLaw
+
+#: Weight of the energy residual beside one stress component; both are non-dimensional.
+ENERGY_WEIGHT = 0.3
+#: States whose Jacobians are formed at once.
+_CHUNK = 512
+
+
+def invariant_stretches(group: PointGroup) -> np.ndarray:
+    """Orthonormal symmetric tensors (k, 3, 3) that the group leaves alone, in the frame of the strains."""
+    basis = invariant_polynomials(group.laue.symbol, 1).coefficients
+    vectors = np.linalg.svd(basis, full_matrices=False)[2]
+    return mandel.from_mandel(vectors @ mandel_rotation(group.frame).T)
+
+
+@lru_cache(maxsize=None)
+def _map(symbol: str, degree: int) -> PolynomialMap:
+    return PolynomialMap(invariant_polynomials(symbol, degree))
+
+
+class PolynomialFit:
+    """Linear least squares of an invariant polynomial with constant and linear terms: the baseline.
+
+    Parameters
+    ----------
+    data : StrainData
+    order : int
+        Degree of the energy, at least 2.
+    use_energy : bool
+        Whether energies count beside stresses.
+    prior : float
+        Ridge parameter on scaled coefficients of degree 3 and more; 0 gives the minimum-norm solution.
+    """
+
+    def __init__(self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0) -> None:
+        assert data.group is not None
+        self.group = data.group
+        self.turn = mandel_rotation(self.group.frame.T)
+        self.scale = float(np.linalg.norm(data.strain, axis=1).max())
+        symbol = self.group.laue.symbol
+        self._maps = [_map(symbol, degree) for degree in range(1, order + 1)]
+        values, gradients = self._features(data.strain)
+        stress = data.stress @ self.turn.T
+        unit = float(np.sqrt(np.mean(np.sum(stress**2, axis=1))))
+        n = len(data)
+        rows = [np.concatenate([np.zeros((6 * n, 1)), gradients.transpose(0, 2, 1).reshape(6 * n, -1)], axis=1)]
+        right = [stress.reshape(-1) / unit]
+        if use_energy and data.energy is not None:
+            factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
+            rows.append(factor * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
+            right.append(factor * data.energy / unit)
+        if prior > 0:
+            degrees = np.concatenate([[0], *(np.full(m.count, d + 1) for d, m in enumerate(self._maps))])
+            rows.append(np.diag(np.where(degrees > 2, np.sqrt(prior * n), 0.0)))
+            right.append(np.zeros(rows[-1].shape[0]))
+        solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=1e-9)[0]
+        self.coefficients = solution[1:] * unit
+        self.constant = float(solution[0]) * unit * self.scale
+
+    def _features(self, strain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = torch.from_numpy(strain @ self.turn.T / self.scale)
+        tables = [(m, m.table(points)) for m in self._maps]
+        values = torch.cat([m.value(table) for m, table in tables], dim=1)
+        gradients = torch.cat([m.gradient(table) for m, table in tables], dim=1)
+        return values.numpy(), gradients.numpy()
+
+    def energy(self, strain: np.ndarray) -> np.ndarray:
+        """Energy density (n,) at strains (n, 6), with the fitted constant."""
+        return self.constant + self.scale * self._features(strain)[0] @ self.coefficients
+
+    def stress(self, strain: np.ndarray) -> np.ndarray:
+        """Second Piola–Kirchhoff stress (n, 6)."""
+        return np.einsum("nki,k->ni", self._features(strain)[1], self.coefficients) @ self.turn
+
+    def stiffness(self) -> np.ndarray:
+        """Second derivative of the energy at the file's cell (6, 6), Mandel."""
+        first, second = self._maps[0].count, self._maps[1].count
+        part = torch.from_numpy(self.coefficients[first : first + second] / self.scale)
+        origin = self._maps[1].table(torch.zeros(1, 6, dtype=torch.float64))
+        matrix = mandel.unpack_upper(self._maps[1].hessian(origin, part))[0].numpy()
+        return self.turn.T @ matrix @ self.turn
+
+
+@dataclass
+class Reference:
+    """The stress-free cell relative to the file's: stretch (3, 3), strain E₀ (6,), and the constant in W."""
+
+    stretch: np.ndarray
+    offset: float
+
+    @property
+    def strain(self) -> np.ndarray:
+        return mandel.to_mandel(0.5 * (self.stretch @ self.stretch - np.eye(3)))
+
+    def to_law(self, strain: np.ndarray) -> np.ndarray:
+        """Strains (n, 6) counted from the stress-free cell, of strains counted from the file's cell."""
+        inverse = np.linalg.inv(self.stretch)
+        return mandel.to_mandel(inverse @ mandel.from_mandel(strain - self.strain) @ inverse)
+
+    def from_law(self, stress: np.ndarray) -> np.ndarray:
+        """Stress (n, 6) per area of the file's cell, of stress per area of the stress-free cell."""
+        inverse = np.linalg.inv(self.stretch)
+        return mandel.to_mandel(np.linalg.det(self.stretch) * inverse @ mandel.from_mandel(stress) @ inverse)
+
+
+class Problem:
+    """Residuals of a law and its stress-free cell on data, and Levenberg–Marquardt on them (Marquardt 1963).
+
+    The unknowns are the stretch to the stress-free cell, a constant in the energy, and the law's parameters. The
+    objective is the mean squared residual, in units of the RMS stress, plus α |Δ(network weights)|² plus a ridge on
+    the polynomial coefficients in scaled units (strain over the largest strain). Hidden weights are drawn to where they started and the last layer to zero: a large α
+    leaves random features that are silent, not dead ones. α is lowered in steps by the caller, so that the network
+    grows out of the polynomial only as far as held-out data want.
+    """
+
+    def __init__(self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float) -> None:
+        self.law = law
+        self.polynomial_prior = prior
+        unit = float(np.sqrt(np.mean(np.sum(data.stress**2, axis=1))))
+        size = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
+        self.stress_unit, self.energy_unit = unit, unit * size
+        self.energy_weight = ENERGY_WEIGHT if use_energy and data.energy is not None else 0.0
+        turn = mandel_rotation(law.group.frame.T)
+        self.turn = turn
+        self.points = torch.from_numpy(data.strain @ turn.T)
+        energy = np.zeros(len(data)) if data.energy is None else data.energy
+        self.target = torch.from_numpy(
+            np.concatenate([data.stress @ turn.T / unit, self.energy_weight * energy[:, None] / self.energy_unit], axis=1)
+        )
+        standard = PointGroup(law.group.symbol)
+        self.stretches = torch.from_numpy(invariant_stretches(standard))
+        degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
+        # coefficients are learned at strains of order one
+        self.rescale = torch.from_numpy(law.strain_scale ** (2.0 - degrees))
+        self.slots: list[tuple[str, torch.Size]] = [
+            ("stretch", torch.Size([len(self.stretches)])), ("offset", torch.Size([1])),
+        ]  # fmt: skip
+        parameters = {name: p for name, p in law.named_parameters() if p.requires_grad}
+        self.slots += [(name, p.shape) for name, p in parameters.items()]
+        start = {"stretch": torch.zeros(len(self.stretches)), "offset": torch.zeros(1)}
+        start |= {name: p.detach() for name, p in parameters.items()}
+        start["coefficients"] = start["coefficients"] / self.rescale
+        self.theta = torch.cat([start[name].reshape(-1).double() for name, _ in self.slots])
+        drawn_to = {name: start[name] for name in start if name.startswith(("network.weights", "network.biases"))}
+        self.centre = torch.cat(
+            [drawn_to.get(name, torch.zeros(shape)).reshape(-1).double() for name, shape in self.slots]
+        )
+        self.damping = 1e-3
+
+    def _unpack(self, theta: Tensor) -> dict[str, Tensor]:
+        parts, place = {}, 0
+        for name, shape in self.slots:
+            parts[name] = theta[place : place + shape.numel()].reshape(shape)
+            place += shape.numel()
+        parts["coefficients"] = parts["coefficients"] * self.rescale
+        return parts
+
+    def _predict(self, theta: Tensor, point: Tensor) -> Tensor:
+        """Scaled stress and energy (7,) at one strain (6,)."""
+        parts = self._unpack(theta)
+        offset, amounts = parts.pop("offset"), parts.pop("stretch")
+        one = torch.eye(3, dtype=torch.float64)
+        stretch = one + self.law.strain_scale * torch.einsum("k,kij->ij", amounts, self.stretches)
+        inverse, jacobian = torch.linalg.inv(stretch), torch.linalg.det(stretch)
+        strain = _tensor(point) - 0.5 * (stretch @ stretch - one)
+        energy, stress = functional_call(self.law, parts, (_vector(inverse @ strain @ inverse)[None],))
+        unit = self.law.energy_scale / self.stress_unit
+        stress = jacobian * _vector(inverse @ _tensor(stress[0]) @ inverse) * unit
+        energy = self.law.energy_scale / self.energy_unit * jacobian * energy + offset
+        return torch.cat([stress, self.energy_weight * energy])
+
+    def _residual(self, theta: Tensor) -> Tensor:
+        return vmap(self._predict, in_dims=(None, 0))(theta, self.points) - self.target
+
+    def _prior(self, alpha: float) -> Tensor:
+        precision = {"stretch": 0.0, "offset": 0.0, "log_stiffness": 0.0, "coefficients": self.polynomial_prior}
+        return torch.cat(
+            [torch.full((shape.numel(),), precision.get(name, alpha), dtype=torch.float64) for name, shape in self.slots]
+        )
+
+    def _cost(self, theta: Tensor, prior: Tensor) -> float:
+        return float((self._residual(theta) ** 2).sum() / len(self.points) + (prior * (theta - self.centre) ** 2).sum())
+
+    def minimise(self, alpha: float, iterations: int, shown: Callable[[], None] | None = None) -> float:
+        """Lower the objective from where the last call stopped; returns it."""
+        prior, n = self._prior(alpha), len(self.points)
+        cost = self._cost(self.theta, prior)
+        for _ in range(iterations):
+            residual = self._residual(self.theta).reshape(-1)
+            normal = torch.zeros(len(self.theta), len(self.theta), dtype=torch.float64)
+            slope = torch.zeros(len(self.theta), dtype=torch.float64)
+            for start in range(0, n, _CHUNK):
+                points = self.points[start : start + _CHUNK]
+                jacobian = vmap(jacrev(self._predict), in_dims=(None, 0))(self.theta, points).reshape(-1, len(self.theta))
+                normal += jacobian.T @ jacobian / n
+                slope += jacobian.T @ residual[7 * start : 7 * (start + len(points))] / n
+            slope += prior * (self.theta - self.centre)
+            if shown is not None:
+                shown()
+            for _ in range(12):
+                damped = normal + torch.diag(prior + self.damping * (torch.diag(normal) + 1e-12))
+                factor, info = torch.linalg.cholesky_ex(damped)
+                step = -torch.cholesky_solve(slope[:, None], factor)[:, 0] if int(info) == 0 else None
+                trial = float("inf") if step is None else self._cost(self.theta + step, prior)
+                if trial < cost:
+                    break
+                self.damping = max(self.damping, 1e-12) * 4.0
+            else:
+                return cost
+            assert step is not None
+            gain = (cost - trial) / cost
+            self.theta, cost = self.theta + step, trial
+            self.damping = max(self.damping / 5.0, 1e-14)
+            if gain < 1e-4:
+                break
+        return cost
+
+    def reference(self) -> Reference:
+        """The fitted stress-free cell, in the frame of the strains."""
+        parts = self._unpack(self.theta)
+        amounts = self.law.strain_scale * parts["stretch"].numpy()
+        stretch = np.eye(3) + np.einsum("k,kij->ij", amounts, self.stretches.numpy())
+        frame = self.law.group.frame
+        return Reference(frame @ stretch @ frame.T, float(parts["offset"]) * self.energy_unit)
+
+    def store(self) -> None:
+        """Write the parameters into the law."""
+        parts = self._unpack(self.theta)
+        with torch.no_grad():
+            for name, parameter in self.law.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(parts[name])
+        self.law.refresh()
+
+
+_WEIGHTS = torch.from_numpy(mandel.WEIGHTS)
+_POSITION = torch.from_numpy(mandel.POSITION)
+_ROWS, _COLUMNS = torch.from_numpy(mandel.ROWS), torch.from_numpy(mandel.COLUMNS)
+
+
+def _tensor(vector: Tensor) -> Tensor:
+    return (vector / _WEIGHTS)[..., _POSITION]
+
+
+def _vector(tensor: Tensor) -> Tensor:
+    return tensor[..., _ROWS, _COLUMNS] * _WEIGHTS
