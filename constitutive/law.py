@@ -10,6 +10,7 @@ import torch
 
 from crystals import mandel
 from crystals.groups import PointGroup
+from crystals.moduli import elastic_constants
 
 #: Status of a point: evaluated inside the trained range.
 OK = 0
@@ -205,6 +206,19 @@ class Law(torch.nn.Module, ABC):
     def stiffness(self) -> np.ndarray:
         """Stiffness C(0) at the reference state, Mandel (6, 6)."""
         return np.asarray(self.stress_and_tangent(np.zeros((1, 6)))[1][0])
+
+    def __repr__(self) -> str:
+        constants = elastic_constants(self.stiffness(), self.group)
+        parts = [" ".join(f"{name}={value:.1f}" for name, value in constants.items()) + f" {self.units}"]
+        fit = self.metadata.get("fit", {})
+        if np.isfinite(self.max_strain):
+            states = f" on {fit['training_states']} states" if "training_states" in fit else ""
+            parts.append(f"trained to |E| ≤ {self.max_strain:.2f}{states}")
+        if "held_out_stress_error" in fit:
+            parts.append(f"held-out error {100 * fit['held_out_stress_error']:.2g} %")
+        if self.metadata.get("kind", "unknown") != "unknown":
+            parts.append(str(self.metadata["kind"]))
+        return f"{type(self).__name__}({self.group.symbol!r}, {', '.join(parts)})"
 
     def save(self, path: Any) -> None:
         """Write the law file (see `constitutive.storage`)."""

@@ -213,6 +213,3 @@ class SymmetricLaw(Law):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.refresh()
-
-    def extra_repr(self) -> str:
-        return f"{self.group.symbol!r}, order={self.order}, widths={self.network.widths}"
