@@ -124,7 +124,8 @@ def cell_dofs(space: Any) -> np.ndarray:
     """Blocked degrees of freedom (cells, dofs per cell), ghost cells included."""
     if VERSION < (0, 7):
         table = space.dofmap.list
-        return np.asarray(table.array).reshape(table.num_nodes, -1)
+        # a rank without cells has nothing to infer the width from
+        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
     return np.asarray(space.dofmap.list)
 
 

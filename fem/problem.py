@@ -298,7 +298,7 @@ class EquilibriumProblem:
         start : float, optional
             Load of the present `u`: by default the Constant's value, or 0 for a callable.
         max_cuts : int
-            How many times in a row a step may be halved.
+            The shortest step is the way to the target halved so many times.
         progress : bool, optional
             Progress bar on rank 0; by default where stderr is a terminal.
 

@@ -92,8 +92,10 @@ def _follow(
     reached = start
     with tqdm(total=len(loads), unit="step", disable=not (shown and problem.comm.rank == 0)) as bar:
         for target in loads:
-            iterations = substeps = cuts = in_a_row = 0
+            iterations = substeps = cuts = 0
             increment = target - reached
+            smallest = abs(increment) * 0.5**max_cuts * (1.0 - 1e-9)
+            failed_last = False
             while True:
                 # the last piece ends on the target itself, not beside it by rounding
                 last = abs(increment) >= abs(target - reached) * (1.0 - 1e-12)
@@ -104,11 +106,12 @@ def _follow(
                 except (NotConverged, OutOfRange) as error:
                     apply(reached)
                     cuts += 1
-                    in_a_row += 1
-                    hopeless = isinstance(error, OutOfRange) and problem.out_of_range != "cut"
-                    if hopeless or in_a_row > max_cuts or trial == reached:
-                        raise
+                    failed_last = True
                     increment = 0.5 * (trial - reached)
+                    hopeless = isinstance(error, OutOfRange) and problem.out_of_range != "cut"
+                    # compared with the way to the target: before a limit load, good steps would halve for ever
+                    if hopeless or abs(increment) < smallest or trial == reached:
+                        raise
                     bar.set_postfix_str(f"load {reached:g}, cut to {increment:.2g}")
                     continue
                 reached = trial
@@ -116,9 +119,9 @@ def _follow(
                 substeps += 1
                 if last:
                     break
-                if in_a_row == 0:
+                if not failed_last:
                     increment *= 2.0  # two good steps in a row: try a longer one again
-                in_a_row = 0
+                failed_last = False
             bar.set_postfix_str(f"load {target:g}")
             bar.update()
             reactions = [problem.reaction(bc) for bc in problem.bcs]

@@ -1,0 +1,115 @@
+"""Run under mpirun by test_neo_hooke.py: a law at quadrature points against the same energy in pure UFL."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import ufl
+from dolfinx import fem as dfem
+from dolfinx import mesh
+from dolfinx.fem import petsc
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from constitutive.neo_hooke import NeoHookeanLaw
+from fem import EquilibriumProblem, NotConverged, OutOfRange, QuadratureMaterial
+from fem.dolfinx_versions import compile_form, lagrange_space
+
+COMM = MPI.COMM_WORLD
+
+
+def displacement(shape, cell):
+    domain = mesh.create_box(COMM, [np.zeros(3), np.array([2.0, 1.0, 1.0])], shape, getattr(mesh.CellType, cell))
+    u = dfem.Function(lagrange_space(domain, "CG", 1, (3,)))
+    left = dfem.locate_dofs_geometrical(u.function_space, lambda x: np.isclose(x[0], 0.0))
+    right = dfem.locate_dofs_geometrical(u.function_space, lambda x: np.isclose(x[0], 2.0) & (x[1] < 0.1))
+    return u, left, right
+
+
+def norm(values, owned):
+    return float(np.sqrt(COMM.allreduce(float(values[:owned] @ values[:owned]))))
+
+
+def compare(shape, cell):
+    """Clamped left end, one edge of the right end moved, traction everywhere: two load steps, both ways."""
+    law = NeoHookeanLaw(40.0, 60.0)
+    u, left, right = displacement(shape, cell)
+    space, domain = u.function_space, u.function_space.mesh
+    v = ufl.TestFunction(space)
+    load = dfem.Constant(domain, 0.0)
+    moved = dfem.Constant(domain, np.zeros(3))
+    bcs = [dfem.dirichletbc(np.zeros(3), left, space), dfem.dirichletbc(moved, right, space)]
+    traction = load * ufl.as_vector([1.0, 2.0, -1.0])
+
+    def apply(t):
+        load.value = t
+        moved.value = (0.2 * t, 0.3 * t, 0.1 * t)
+
+    gradient = ufl.Identity(3) + ufl.grad(u)
+    jacobian = ufl.det(gradient)
+    energy = law.mu / 2 * (ufl.inner(gradient, gradient) - 3 - 2 * ufl.ln(jacobian))
+    energy += law.lam / 2 * ufl.ln(jacobian) ** 2
+    pure = ufl.derivative(energy * ufl.dx(metadata={"quadrature_degree": 2}), u, v) - ufl.dot(traction, v) * ufl.ds
+    material = QuadratureMaterial(law, u)
+    ours = material.virtual_work(v) - ufl.dot(traction, v) * ufl.ds
+    owned = space.dofmap.index_map.size_local * 3
+    results = []
+    for residual, materials in ((pure, []), (ours, [material])):
+        u.x.array[:] = 0.0
+        problem = EquilibriumProblem(residual, u, materials, bcs=bcs)
+        apply(0.0)
+        steps = list(problem.steps(apply, [0.5, 1.0], progress=False))
+        reactions = [step.reaction.tolist() for step in steps]
+        results.append((u.x.array.copy(), [step.iterations for step in steps], reactions))
+    # our solution in the pure form, assembled without our problem: the free components balance
+    form = compile_form(pure)
+    b = petsc.assemble_vector(form)
+    b.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
+    raw = norm(b.array.copy(), owned)
+    petsc.set_bc(b, [dfem.dirichletbc(np.zeros(3), dofs, space) for dofs in (left, right)])
+    (a, first, ra), (c, second, rc) = results
+    return {
+        "cells": COMM.allgather(int(len(material.cells))),
+        "difference": norm(a - c, owned) / norm(a, owned),
+        "size": norm(a, owned),
+        "iterations": [first, second],
+        "reactions": [ra, rc],
+        "balance": norm(b.array.copy(), owned) / raw,
+    }
+
+
+def errors():
+    """The same error on all ranks: a state out of range, and a step that inverts cells on one side only."""
+    u, left, right = displacement((6, 1, 1), "hexahedron")
+    space = u.function_space
+    v = ufl.TestFunction(space)
+    law = NeoHookeanLaw(40.0, 60.0)
+    law.max_strain = 0.05
+    material = QuadratureMaterial(law, u)
+    moved = dfem.Constant(space.mesh, np.array([0.3, 0.0, 0.0]))
+    bcs = [dfem.dirichletbc(np.zeros(3), left, space), dfem.dirichletbc(moved, right, space)]
+    problem = EquilibriumProblem(material.virtual_work(v), u, [material], bcs=bcs)
+    texts = []
+    for value, kind in ((0.3, OutOfRange), (-3.5, NotConverged)):
+        moved.value = (value, 0.0, 0.0)
+        try:
+            problem.solve()
+            texts.append("no error")
+        except kind as error:
+            texts.append(str(error))
+        texts.append(float(np.abs(u.x.array).max(initial=0.0)))
+    return COMM.allgather(texts)
+
+
+if __name__ == "__main__":
+    report = {
+        "hexahedron": compare((4, 2, 2), "hexahedron"),
+        "tetrahedron": compare((3, 2, 2), "tetrahedron"),
+        "two_cells": compare((2, 1, 1), "hexahedron"),
+        "errors": errors(),
+    }
+    if COMM.rank == 0:
+        with open(sys.argv[1], "w") as file:
+            json.dump(report, file)
