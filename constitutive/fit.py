@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from crystals import mandel
 from crystals.dataset import StrainData
 from crystals.moduli import elastic_constants
 
@@ -253,9 +254,11 @@ def _finish(
         "energies": None if consistency is None else str(consistency),
         "parameters": int(sum(p.numel() for p in law.parameters())),
     }
+    figures["training_rmse_P"] = _piola_rmse(fitted, training)
     if testing is not None and len(testing):
         figures["held_out_states"] = len(testing)
         figures["held_out_stress_error"] = stress_error(fitted.stress(testing.strain), testing.stress)
+        figures["held_out_rmse_P"] = _piola_rmse(fitted, testing)
     law.metadata = {
         "kind": data.kind,
         "fit": figures,
@@ -270,6 +273,12 @@ def _finish(
     }
     law.requires_grad_(False)
     return law
+
+
+def _piola_rmse(fitted: Fitted, data: StrainData) -> float:
+    """RMS over the nine components of the first Piola–Kirchhoff stress P = F S, in the data's unit."""
+    wrong = data.deformation_gradient @ mandel.from_mandel(fitted.stress(data.strain) - data.stress)
+    return float(np.sqrt(np.mean(wrong**2)))
 
 
 @dataclass(frozen=True)
