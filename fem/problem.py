@@ -77,7 +77,8 @@ class EquilibriumProblem:
     bcs : sequence of DirichletBC
         Boundary values. `u` need not satisfy them yet.
     petsc_options : dict, optional
-        PETSc options without prefix, over the defaults (MUMPS, Newton with back-tracking line search, rtol 1e-10).
+        PETSc options without prefix, over the defaults: MUMPS, Newton with back-tracking line search, snes_rtol
+        1e-10, snes_atol 1e-14 × stiffness × node spacing (ten times the rounding of a body turned by 2 radians).
     out_of_range : 'raise', 'flag' or 'cut'
         What to do where a *converged* state has points beyond the trained range of their law: raise `OutOfRange`,
         count them in the result, or (in `steps`) cut the load step and raise when it can be cut no more.
@@ -200,7 +201,6 @@ class EquilibriumProblem:
 
     def _prepare(self) -> None:
         """Once: what rounding leaves of a residual, and whether anything holds the body."""
-        self._absolute = 0.0
         with self._state.localForm() as local:
             local.array_w[:] = self.u.x.array
         if not self._update(tangent=True):
@@ -212,8 +212,6 @@ class EquilibriumProblem:
         reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
         self.comm.Allreduce(MPI.IN_PLACE, reach, op=MPI.MAX)
         spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / 3) ** (1 / 3)
-        # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
-        self._absolute = 1e-14 * norm * spacing
         work = self._x.duplicate()
         free = free_rigid_motions(self._matrix, work, nodes, held, norm / np.sqrt(self._x.getSize()))
         if free:
@@ -222,6 +220,8 @@ class EquilibriumProblem:
                 f"free rigid motion{'s' * (len(free) > 1)}: {', '.join(free)}. "
                 "Pass bcs=[dirichletbc(...)] that stop each of them; without, the stiffness matrix is singular."
             )
+        # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
+        self._absolute = 1e-14 * norm * spacing
 
     def solve(self) -> Solution:
         """Bring `u` to equilibrium.

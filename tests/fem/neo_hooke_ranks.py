@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import ufl
@@ -14,7 +15,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from constitutive.neo_hooke import NeoHookeanLaw
-from fem import EquilibriumProblem, NotConverged, OutOfRange, QuadratureMaterial
+from fem import EquilibriumProblem, NotConverged, OutOfRange, QuadratureMaterial, write_xdmf
 from fem.dolfinx_versions import compile_form, lagrange_space
 
 COMM = MPI.COMM_WORLD
@@ -63,6 +64,12 @@ def compare(shape, cell):
         steps = list(problem.steps(apply, [0.5, 1.0], progress=False))
         reactions = [step.reaction.tolist() for step in steps]
         results.append((u.x.array.copy(), [step.iterations for step in steps], reactions))
+    # files are collective, and ranks without cells take part
+    folder = Path(sys.argv[1]).parent
+    name = f"{cell}{int(np.prod(shape))}"
+    von_mises = material.project("von_mises")
+    write_xdmf(folder / f"{name}.xdmf", u, [von_mises])
+    material.write(folder / f"{name}-points.h5")
     # our solution in the pure form, assembled without our problem: the free components balance
     form = compile_form(pure)
     b = petsc.assemble_vector(form)
@@ -74,6 +81,7 @@ def compare(shape, cell):
         "cells": COMM.allgather(int(len(material.cells))),
         "difference": norm(a - c, owned) / norm(a, owned),
         "size": norm(a, owned),
+        "points": [str(folder / f"{name}-points.h5"), str(folder / f"{name}.h5")],
         "iterations": [first, second],
         "reactions": [ra, rc],
         "balance": norm(b.array.copy(), owned) / raw,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -54,6 +55,21 @@ def test_ranks_agree(reports):
             assert shared["size"] == pytest.approx(alone["size"], rel=1e-10)
             np.testing.assert_allclose(shared["reactions"][1], alone["reactions"][1], rtol=1e-9, atol=1e-10)
     assert 0 in reports[4]["two_cells"]["cells"]
+
+
+@pytest.mark.parametrize("case", ["hexahedron", "two_cells"])
+def test_files_of_all_ranks_hold_the_same_points(reports, case):
+    """The point file has every point once, whatever the number of ranks; order alone may differ."""
+    tables = []
+    for ranks in (1, 2, 4):
+        points, fields = reports[ranks][case]["points"]
+        assert Path(fields).exists()
+        with h5py.File(points) as file:
+            table = np.hstack([file["points"][:], file["cauchy"][:], file["strain"][:], file["volume"][:][:, None]])
+        tables.append(table[np.lexsort(np.round(table[:, :3], 9).T)])
+        assert tables[-1][:, -1].sum() == pytest.approx(2.0, rel=1e-12)
+    for other in tables[1:]:
+        np.testing.assert_allclose(other, tables[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
