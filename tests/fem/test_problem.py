@@ -172,6 +172,23 @@ def test_step_too_large_is_cut(cube):
     problem.solve()
 
 
+def test_bending_takes_few_iterations(cube):
+    """Large rotations under a dead load: the full step raises the residual first, and must be taken all the same."""
+    u, left, _ = cube(shape=(6, 2, 2), cell="tetrahedron", degree=2, size=(2.0, 1.0, 1.0))
+    space = u.function_space
+    load = dfem.Constant(space.mesh, 0.0)
+    v = ufl.TestFunction(space)
+    material = QuadratureMaterial(NeoHookeanLaw(40.0, 60.0), u)
+    residual = material.virtual_work(v) - load * ufl.dot(ufl.as_vector([0.0, 0.0, -1.0]), v) * ufl.ds
+    held = dfem.dirichletbc(np.zeros(3), left, space)
+    problem = EquilibriumProblem(residual, u, [material], bcs=[held])
+    for step in problem.steps(load, [0.5, 1.0], progress=False):
+        assert step.iterations <= 7 and step.cuts == 0
+        assert max(step.residuals) > 2 * step.residuals[0]
+        # the whole surface is loaded: 2·1·4 + 1·1·2
+        np.testing.assert_allclose(step.reaction, [[0.0, 0.0, 10.0 * step.load]], atol=1e-9)
+
+
 def test_trial_state_out_of_range_is_no_error(cube, cubic_law):
     """Dead load: the linear first iterate overshoots the trained range, the converged state lies inside."""
 
