@@ -73,6 +73,7 @@ def relax_cell(atoms: Atoms, factory: CalculatorFactory) -> Atoms:
     stretch = np.linalg.solve(atoms.cell.array, relaxed.cell.array).T
     left, _, right = np.linalg.svd(stretch)
     relaxed.set_cell(relaxed.cell.array @ (left @ right), scale_atoms=True)
+    relaxed.calc = None  # a calculator may not travel to other processes
     return relaxed
 
 

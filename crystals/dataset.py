@@ -216,7 +216,9 @@ def _read_hdf5(path: Path) -> StrainData:
             text = {name: str(file.attrs[name]) for name in ("units", "kind", "point_group")}
             parsed = {name: json.loads(file.attrs[name]) for name in ("frame", "structure", "provenance", "names")}
     except (OSError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{where}: expected an HDF5 data set of schema {SCHEMA}, got a file that is not: {error}.") from error
+        raise ValueError(
+            f"{where}: expected an HDF5 data set of schema {SCHEMA}, got a file that is not: {error}."
+        ) from error
     missing = [name for name in ("strain", "stress", "cauchy", "deformation_gradient") if name not in arrays]
     if missing:
         raise ValueError(f"{where}: expected the data sets {', '.join(missing)}, got none. Write the file again.")
@@ -380,7 +382,9 @@ def _match_cells(
         gradient = np.linalg.solve(multiple @ cell_ref, frame.cell.array).T
         size = float(np.linalg.norm(mandel.green_lagrange(gradient)))
         if size > IMPLAUSIBLE_STRAIN or np.linalg.det(gradient) <= 0 or abs(len(frame) / count / usual - 1) > 0.3:
-            reason = f"{name}: {len(frame)} atoms, where the others have {int(np.median(sizes))}, implies |E| = {size:.2f}"
+            reason = (
+                f"{name}: {len(frame)} atoms, where the others have {int(np.median(sizes))}, implies |E| = {size:.2f}"
+            )
             best = _unimodular_match(frame.cell.array, cell_ref)
             if best is not None:
                 reason += f"; its lattice basis is another one (new rows = {best.tolist()} × old)"
@@ -503,7 +507,9 @@ def read_tables(
         wanted = [f"{letter}{i}{j}" for letter in "FP" for i in "123" for j in "123"]
         missing = [title for title in wanted if title not in place]
         if missing:
-            raise ValueError(f"read_tables: expected columns {', '.join(missing)} in {path.name}. Name them with --columns.")
+            raise ValueError(
+                f"read_tables: expected columns {', '.join(missing)} in {path.name}. Name them with --columns."
+            )
         if table.ndim != 2 or table.shape[1] <= max(place[title] for title in wanted):
             raise ValueError(
                 f"read_tables: expected rows of at least {max(place[t] for t in wanted) + 1} numbers of equal length, "
@@ -517,7 +523,9 @@ def read_tables(
     bad = ~(np.linalg.det(gradient) > 0)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"read_tables: expected det F > 0, got {np.linalg.det(gradient[first]):.3g} in {names[first]}.")
+        raise ValueError(
+            f"read_tables: expected det F > 0, got {np.linalg.det(gradient[first]):.3g} in {names[first]}."
+        )
     # S = F⁻¹ P; what is not symmetric in it is the table's own noise in the moment balance P Fᵀ = F Pᵀ.
     second = np.linalg.solve(gradient, piola)
     stress = mandel.to_mandel(second)

@@ -9,7 +9,7 @@ along x), -6m2 (mirror normal along x), mm2 (twofold axis along z). Internationa
 from __future__ import annotations
 
 import itertools
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,9 @@ _FINITE: dict[str, tuple[str, str, list[np.ndarray]]] = {
 }
 
 # d/dθ of a rotation about x, y, z at θ = 0.
-_SPIN = -np.array([[[float(np.linalg.det(np.eye(3)[[i, j, k]])) for k in range(3)] for j in range(3)] for i in range(3)])
+_SPIN = -np.array(
+    [[[float(np.linalg.det(np.eye(3)[[i, j, k]])) for k in range(3)] for j in range(3)] for i in range(3)]
+)
 
 # symbol: (Laue class, system, infinitesimal rotations, discrete generators)
 _INFINITE: dict[str, tuple[str, str, list[np.ndarray], list[np.ndarray]]] = {
@@ -81,7 +83,18 @@ _INFINITE: dict[str, tuple[str, str, list[np.ndarray], list[np.ndarray]]] = {
     "∞∞m": ("∞∞m", "isotropic", list(_SPIN), [_INVERSION]),
 }
 
-_ALIASES = {"isotropic": "∞∞m", "transversely isotropic": "∞/mm", "-4m2": "-42m", "-62m": "-6m2", "m3m": "m-3m"}
+_ALIASES = {
+    "isotropic": "∞∞m", "transversely isotropic": "∞/mm", "m3m": "m-3m", "m3": "m-3", "321": "32", "3m1": "3m",
+    "-3m1": "-3m",
+}  # fmt: skip
+# Other settings of a group: (symbol, turn about z in degrees from the standard frame).
+_SETTINGS = {
+    "-4m2": ("-42m", 45.0),
+    "-62m": ("-6m2", 30.0),
+    "312": ("32", 30.0),
+    "31m": ("3m", 30.0),
+    "-31m": ("-3m", 30.0),
+}
 
 #: The 32 crystallographic point groups, Hermann–Mauguin symbols.
 POINT_GROUPS = tuple(_FINITE)
@@ -91,6 +104,21 @@ CURIE_GROUPS = tuple(_INFINITE)
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
 #: What strain → stress can tell apart: Laue classes and the limits ∞/m, ∞/mm (transversely isotropic), ∞∞m (isotropic).
 STRAIN_CLASSES = LAUE_CLASSES + ("∞/m", "∞/mm", "∞∞m")
+
+
+def _embeddings() -> list[np.ndarray]:
+    """Turns from a group's standard frame to those in which its subgroups may lie, the identity first."""
+    # axis order changed (2/m about z or x), a diagonal of the plane as x, the hexagonal half-way, [111] as z
+    permuted = [np.eye(3), rotation_about(_BODY, 2 * np.pi / 3), rotation_about(_BODY, -2 * np.pi / 3)]
+    planar = [rotation_about(_Z, np.radians(angle)) for angle in (0.0, 45.0, 30.0, 60.0, 90.0)]
+    body = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0], [1.0, 1.0, 1.0]])
+    along_body = (body / np.linalg.norm(body, axis=1)[:, None]).T
+    turns = [axes @ turn @ order for order in permuted for turn in planar for axes in permuted]
+    turns += [along_body @ turn @ order for order in permuted for turn in planar]
+    return turns
+
+
+_EMBEDDINGS = _embeddings()
 
 
 def _tidy(matrices: np.ndarray) -> np.ndarray:
@@ -119,7 +147,7 @@ def _close(generators: list[np.ndarray], limit: int = 192, tolerance: float = 1e
     return np.array(elements)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _standard_operations(symbol: str) -> np.ndarray:
     operations = _tidy(_close([_tidy(generator) for generator in _FINITE[symbol][2]]))
     operations.setflags(write=False)
@@ -205,7 +233,66 @@ def _find_frame(standard: np.ndarray, operations: np.ndarray, tolerance: float) 
             f"PointGroup: expected operations of a point group to within {tolerance:g}, got matrices that match the "
             "counts of one but not its geometry. Raise the tolerance, or symmetrise the structure first."
         )
-    return max(fitting, key=lambda q: float(np.trace(q)))
+    # ties (31m, -4m2: a turn either way) must not hang on rounding: the positive turn about z, then about y and x
+    return max(fitting, key=lambda q: tuple(np.round([np.trace(q), q[1, 0] - q[0, 1], q[0, 2], q[2, 1]], 5)))
+
+
+def stated_group(found: PointGroup, stated: str) -> PointGroup:
+    """The group a user states for a crystal, in the frame of the group that was found, if the crystal has it.
+
+    Parameters
+    ----------
+    found : PointGroup
+        What `PointGroup.from_structure` found.
+    stated : str
+        Symbol of the same group or of one of its subgroups (a lower symmetry is no mistake: the crystal has it too).
+
+    Returns
+    -------
+    PointGroup
+        The stated group, in the frame of `found`, or, where that does not hold it (-3m within m-3m, about [111]),
+        turned from there to where it lies.
+
+    Raises
+    ------
+    ValueError
+        Where the operations stated are not among those found.
+    """
+    wanted = PointGroup(stated)
+    generator = np.random.default_rng(0)
+    for turn in _EMBEDDINGS:
+        # wanted.frame is the turn of a setting such as -4m2
+        candidate = PointGroup(wanted.symbol, found.frame @ turn @ wanted.frame)
+        if _contains(found, candidate.sample(16, generator)):
+            return candidate
+    same = f" It has the strain response of {found.laue.symbol}." if found.laue.symbol == wanted.symbol else ""
+    raise ValueError(
+        f"point group: expected {found.symbol}, which the structure shows, or one of its subgroups, got {wanted.symbol}, "
+        f"whose operations the structure does not have.{same} Correct the statement, leave it out, or look for a "
+        "distorted structure."
+    )
+
+
+def _contains(group: PointGroup, operations: np.ndarray, tolerance: float = 1e-6) -> bool:
+    """Whether every operation (n, 3, 3) belongs to a group, finite or not."""
+    if group.is_finite:
+        distance = np.max(np.abs(operations[:, None] - group.operations[None]), axis=(-1, -2))
+        return bool(np.all(distance.min(axis=1) < tolerance))
+    local = group.frame.T @ operations @ group.frame
+    proper = np.linalg.det(local) > 0
+    along = local[:, 2, 2]
+    in_plane = np.linalg.det(local[:, :2, :2])
+    kept = np.abs(np.abs(along) - 1.0) < tolerance
+    belongs = {
+        "∞∞m": np.ones(len(local), dtype=bool),
+        "∞∞": proper,
+        "∞/mm": kept,
+        "∞/m": kept & (in_plane > 0),
+        "∞2": kept & proper,
+        "∞m": kept & (along > 0),
+        "∞": kept & (along > 0) & proper,
+    }[group.symbol]
+    return bool(np.all(belongs))
 
 
 class PointGroup:
@@ -215,39 +302,72 @@ class PointGroup:
     ----------
     symbol : str
         Hermann–Mauguin symbol ('m-3m', '-3m', '2/m' …), a Curie group ('∞/mm', ASCII 'inf/mm'), or 'isotropic',
-        'transversely isotropic'.
+        'transversely isotropic'. Another setting (-4m2, -62m, 312, 31m, -31m) becomes the standard symbol with its
+        frame turned about z, by 45° or 30°, so that x stays along a.
     frame : array (3, 3), optional
         Rotation Q from the group's standard frame (z ∥ c, x ∥ a) to the frame in which strains are given; the
         operations are Q g Qᵀ. Identity by default.
 
     Raises
     ------
+    TypeError
+        For a symbol that is no string.
     ValueError
         For an unknown symbol, or a frame that is not a proper rotation.
+
+    Notes
+    -----
+    Two groups are equal where they hold the same operations (to 1e-9), whatever frame says so.
     """
 
     def __init__(self, symbol: str, frame: np.ndarray | None = None) -> None:
+        if not isinstance(symbol, str):
+            raise TypeError(
+                f"PointGroup: expected a symbol such as 'm-3m', got {type(symbol).__name__}. For a structure use "
+                "PointGroup.from_structure, for matrices PointGroup.from_operations."
+            )
         name = _ALIASES.get(symbol.strip(), symbol.strip()).replace("inf", "∞").replace("∞∞/m", "∞∞m")
+        name, degrees = _SETTINGS.get(name, (name, 0.0))
         if name not in _FINITE and name not in _INFINITE:
             raise ValueError(
                 f"PointGroup: expected a Hermann–Mauguin symbol, one of {', '.join(POINT_GROUPS)}, or a limit group, "
-                f"one of {', '.join(CURIE_GROUPS)}, 'isotropic', 'transversely isotropic', got {symbol!r}."
+                f"one of {', '.join(CURIE_GROUPS)}, 'isotropic', 'transversely isotropic', got {symbol!r}. "
+                "A space group such as Fm-3m goes by its point group, m-3m."
             )
         self.symbol = name
         frame = np.eye(3) if frame is None else check_rotation("PointGroup(frame)", frame)
         if frame.shape != (3, 3):
-            raise ValueError(f"PointGroup: expected one frame of shape (3, 3), got {frame.shape}.")
-        self.frame = frame
+            raise ValueError(
+                f"PointGroup: expected one frame of shape (3, 3), got {frame.shape}. Make one group for each frame."
+            )
+        self.frame = frame @ rotation_about(_Z, np.radians(degrees)) if degrees else frame
 
     @classmethod
     def from_operations(cls, operations: Any, tolerance: float = 0.05) -> PointGroup:
         """The group generated by Cartesian operations (n, 3, 3), its frame found nearest to the identity.
 
         The matrices may carry errors up to `tolerance`; the group returned is exact.
+
+        Operations alone do not always fix the crystal's axes: a monoclinic group leaves the angle about its axis open,
+        a triclinic one everything, -3m a half turn about c (the sign of C14), 4/mmm a turn by 45°, 6/mmm by 30°, m-3 by
+        90°, mmm the order of its axes. The frame is then the one nearest to the identity, which need not be the crystal
+        convention and does not turn with the crystal. `from_structure` follows the lattice and has no such freedom.
+
+        Raises
+        ------
+        ValueError
+            For no matrices, or matrices that are not orthogonal or do not make one of the 32 groups.
         """
         given = np.asarray(operations, dtype=float)
         if given.ndim != 3 or given.shape[1:] != (3, 3) or not np.all(np.isfinite(given)):
-            raise ValueError(f"PointGroup.from_operations: expected finite matrices (n, 3, 3), got {given.shape}.")
+            raise ValueError(
+                f"PointGroup.from_operations: expected finite matrices (n, 3, 3), got {given.shape}. Stack them, and "
+                "look for NaN."
+            )
+        if len(given) == 0:
+            raise ValueError(
+                "PointGroup.from_operations: expected at least one operation, got none. The group 1 is np.eye(3)[None]."
+            )
         # Nearest orthogonal matrices: distorted cells give operations that are slightly off.
         left, stretches, right = np.linalg.svd(given)
         if np.max(np.abs(stretches - 1.0), initial=0.0) > tolerance:
@@ -273,15 +393,28 @@ class PointGroup:
     def from_structure(cls, structure: Structure, symprec: float = 0.01) -> PointGroup:
         """The point group of a pymatgen `Structure` (or ASE `Atoms`) in the Cartesian frame of its lattice.
 
+        The frame follows the lattice, not the Cartesian axes: z ∥ c and x ∥ a (its part normal to c) of the
+        conventional cell, so that a turned structure gives the turned frame. Where a group's standard setting does not
+        have x along a (31m, 312, -4m2, -62m), it is the setting's own turn about z from there. The structure's own cell
+        is the conventional one where it qualifies (see `structures.conventional_axes`).
+
         Parameters
         ----------
-        structure : pymatgen Structure or ASE Atoms
+        structure : pymatgen Structure, ASE Atoms or path
         symprec : float
             Distance (Å) within which atoms count as equivalent.
         """
-        from .structures import symmetry_operations  # structures imports this module
+        from .structures import conventional_axes, symmetry_operations  # import spglib and ASE only here
 
-        return cls.from_operations(symmetry_operations(structure, symprec))
+        axes = conventional_axes(structure, symprec)
+        operations = symmetry_operations(structure, symprec)
+        group = cls.from_operations(axes.T @ operations @ axes)
+        frame = axes @ group.frame
+        # Frames that differ by a rotation of the group are the same: take the one nearest to the Cartesian axes.
+        turns = _standard_operations(group.symbol)
+        frames = frame @ turns[np.linalg.det(turns) > 0]
+        frame = frames[int(np.argmax(np.round(np.trace(frames, axis1=1, axis2=2), 9)))]
+        return cls(group.symbol, np.eye(3) if np.allclose(frame, np.eye(3), atol=1e-9) else frame)
 
     @property
     def is_finite(self) -> bool:
@@ -344,7 +477,11 @@ class PointGroup:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PointGroup):
             return NotImplemented
-        return self.symbol == other.symbol and bool(np.allclose(self.frame, other.frame, atol=1e-12))
+        if self.symbol != other.symbol:
+            return False
+        if self.is_finite:
+            return _same_set(self.operations, other.operations, 1e-9)
+        return self.system == "isotropic" or bool(np.linalg.norm(np.cross(self.frame[:, 2], other.frame[:, 2])) < 1e-9)
 
     def __hash__(self) -> int:
         return hash(self.symbol)

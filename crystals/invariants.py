@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import factorial
 
 import numpy as np
@@ -30,13 +30,20 @@ class Polynomials:
     Attributes
     ----------
     exponents : int array (m, 6)
-        Exponents of each monomial.
+        Exponents of each monomial. Both arrays are copied and read-only.
     coefficients : array (k, m)
         Polynomial k is Σ_m coefficients[k, m] · Π_i x_i^exponents[m, i].
     """
 
     exponents: np.ndarray
     coefficients: np.ndarray
+
+    def __post_init__(self) -> None:
+        # Bases are cached and shared: nobody may change them.
+        for name in ("exponents", "coefficients"):
+            array = np.array(getattr(self, name))
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
         return len(self.coefficients)
@@ -53,33 +60,39 @@ class Polynomials:
         return powers @ self.coefficients.T
 
 
-@lru_cache(maxsize=None)
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """The same array, read-only: what is cached is shared."""
+    array.setflags(write=False)
+    return array
+
+
+@cache
 def _monomials(degree: int) -> tuple[np.ndarray, dict[tuple[int, ...], int]]:
     """Exponents (m, 6) of all monomials of one degree, and the place of each."""
     rows = []
     for chosen in itertools.combinations_with_replacement(range(6), degree):
         rows.append([chosen.count(i) for i in range(6)])
-    exponents = np.array(rows, dtype=int).reshape(-1, 6)
+    exponents = _frozen(np.array(rows, dtype=int).reshape(-1, 6))
     return exponents, {tuple(row): place for place, row in enumerate(exponents.tolist())}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _raise(degree: int) -> np.ndarray:
     """Place (6, m) of x_j times monomial m of `degree` among the monomials of degree + 1."""
     exponents, _ = _monomials(degree)
     _, places = _monomials(degree + 1)
     unit = np.eye(6, dtype=int)
-    return np.array([[places[tuple(row)] for row in (exponents + unit[j]).tolist()] for j in range(6)])
+    return _frozen(np.array([[places[tuple(row)] for row in (exponents + unit[j]).tolist()] for j in range(6)]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parents(degree: int) -> tuple[np.ndarray, np.ndarray]:
     """For each monomial of `degree`: one of its variables, and the place of the quotient in degree − 1."""
     exponents, _ = _monomials(degree)
     _, places = _monomials(degree - 1)
     variable = np.argmax(exponents > 0, axis=1)
     quotient = exponents - np.eye(6, dtype=int)[variable]
-    return variable, np.array([places[tuple(row)] for row in quotient.tolist()])
+    return _frozen(variable), _frozen(np.array([places[tuple(row)] for row in quotient.tolist()]))
 
 
 def symmetric_power(matrix: np.ndarray, degree: int) -> np.ndarray:
@@ -111,13 +124,13 @@ def _derivation(matrix: np.ndarray, degree: int) -> np.ndarray:
     return result
 
 
-@lru_cache(maxsize=None)
+@cache
 def _projector(symbol: str, degree: int) -> np.ndarray:
     """Projector on the invariant polynomials of one degree, in the standard frame."""
     group = PointGroup(symbol).laue
     if group.is_finite:
         turns = mandel_rotation(group.rotations)
-        return sum((symmetric_power(turn, degree) for turn in turns), np.zeros(())) / len(turns)
+        return _frozen(sum((symmetric_power(turn, degree) for turn in turns), np.zeros(())) / len(turns))
     # Orthonormal coordinates: the group acts by orthogonal matrices where x^α carries the weight √(α!/n!).
     exponents, _ = _monomials(degree)
     weights = np.sqrt([np.prod([factorial(a) for a in row]) / factorial(degree) for row in exponents.tolist()])
@@ -130,7 +143,7 @@ def _projector(symbol: str, degree: int) -> np.ndarray:
     _, values, vectors = np.linalg.svd(stacked, full_matrices=True)
     rank = int(np.sum(values > 1e-9 * max(1.0, values[0])))
     basis = vectors[rank:].T
-    return (basis @ basis.T) * weights[None, :] / weights[:, None]
+    return _frozen((basis @ basis.T) * weights[None, :] / weights[:, None])
 
 
 def _mandel_spin(spin: np.ndarray) -> np.ndarray:
@@ -139,7 +152,7 @@ def _mandel_spin(spin: np.ndarray) -> np.ndarray:
     return 0.5 * (plus - minus)
 
 
-@lru_cache(maxsize=None)
+@cache
 def invariant_count(symbol: str, degree: int) -> int:
     """Number of independent invariant polynomials of one degree, from the Molien series.
 
@@ -213,7 +226,7 @@ def _candidates(symbol: str, degree: int) -> np.ndarray:
     return columns[np.argsort(np.count_nonzero(columns, axis=1), kind="stable")]
 
 
-@lru_cache(maxsize=None)
+@cache
 def invariant_polynomials(symbol: str, degree: int) -> Polynomials:
     """A basis of all invariant homogeneous polynomials of one degree, in the group's standard frame.
 
@@ -225,7 +238,7 @@ def invariant_polynomials(symbol: str, degree: int) -> Polynomials:
         At least 1. Degree n belongs to elastic constants of order n.
     """
     if degree < 1:
-        raise ValueError(f"invariant_polynomials: expected a degree of at least 1, got {degree}.")
+        raise ValueError(f"invariant_polynomials: expected a degree of at least 1, got {degree}. Ask for 2 or more.")
     candidates = _candidates(symbol, degree)
     chosen = _independent([], invariant_count(symbol, degree), candidates)
     return Polynomials(_monomials(degree)[0], candidates[chosen])
@@ -243,7 +256,7 @@ def _multiply(first: np.ndarray, degree: int, second: np.ndarray, second_degree:
     return result
 
 
-@lru_cache(maxsize=None)
+@cache
 def _generated(symbol: str, max_degree: int) -> tuple[tuple[int, np.ndarray], ...]:
     generators: list[tuple[int, np.ndarray]] = []
     # products[d]: (coefficients, place of the largest generator used), so that each product is made once
@@ -258,12 +271,12 @@ def _generated(symbol: str, max_degree: int) -> tuple[tuple[int, np.ndarray], ..
         candidates = _candidates(symbol, degree)
         for chosen in _independent([row for row, _ in made], invariant_count(symbol, degree), candidates):
             made.append((candidates[chosen], len(generators)))
-            generators.append((degree, candidates[chosen]))
+            generators.append((degree, _frozen(candidates[chosen].copy())))
         products[degree] = made
     return tuple(generators)
 
 
-@lru_cache(maxsize=None)
+@cache
 def strain_invariants(symbol: str, max_degree: int = 6) -> Polynomials:
     """Generators of all polynomial strain invariants of a group up to `max_degree`, in its standard frame.
 

@@ -30,10 +30,28 @@ UPPER_POSITION[UPPER_ROWS, UPPER_COLUMNS] = np.arange(21)
 UPPER_POSITION[UPPER_COLUMNS, UPPER_ROWS] = np.arange(21)
 
 
+#: What an array of the wrong trailing shape probably is.
+_REMEDIES = {
+    (6,): "Put the batch first and the six components 11 22 33 23 13 12 last; tensors (3, 3) go through to_mandel",
+    (21,): "Put the batch first; matrices (6, 6) go through pack_upper",
+    (3, 3): "Put the batch first; Mandel vectors go through from_mandel",
+    (6, 6): "Put the batch first; the 21 entries of an upper triangle go through unpack_upper",
+    (3, 3, 3, 3): "Put the batch first; Mandel matrices (6, 6) go through stiffness_to_tensor",
+}
+
+
 def _expect_shape(where: str, array: Any, tail: tuple[int, ...]) -> None:
     if tuple(array.shape[-len(tail) :]) != tail:
         expected = "(..., " + ", ".join(map(str, tail)) + ")"
-        raise ValueError(f"{where}: expected an array of shape {expected}, got {tuple(array.shape)}.")
+        raise ValueError(
+            f"{where}: expected an array of shape {expected}, got {tuple(array.shape)}. {_REMEDIES[tail]}."
+        )
+
+
+def _checked(where: str, array: Any, tail: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(array, dtype=float)
+    _expect_shape(where, array, tail)
+    return array
 
 
 def to_mandel(tensor: np.ndarray) -> np.ndarray:
@@ -74,47 +92,46 @@ def unpack_upper(entries: Any) -> Any:
 
 def stress_to_voigt(vector: np.ndarray) -> np.ndarray:
     """Voigt stress (11 22 33 23 13 12) of a Mandel stress vector (..., 6)."""
-    return np.asarray(vector) / WEIGHTS
+    return _checked("stress_to_voigt", vector, (6,)) / WEIGHTS
 
 
 def stress_from_voigt(vector_voigt: np.ndarray) -> np.ndarray:
     """Mandel stress vector of a Voigt stress (..., 6)."""
-    return np.asarray(vector_voigt) * WEIGHTS
+    return _checked("stress_from_voigt", vector_voigt, (6,)) * WEIGHTS
 
 
 def strain_to_voigt(vector: np.ndarray) -> np.ndarray:
     """Voigt strain, with engineering shears 2 E23 …, of a Mandel strain vector (..., 6)."""
-    return np.asarray(vector) * WEIGHTS
+    return _checked("strain_to_voigt", vector, (6,)) * WEIGHTS
 
 
 def strain_from_voigt(vector_voigt: np.ndarray) -> np.ndarray:
     """Mandel strain vector of a Voigt strain with engineering shears (..., 6)."""
-    return np.asarray(vector_voigt) / WEIGHTS
+    return _checked("strain_from_voigt", vector_voigt, (6,)) / WEIGHTS
 
 
 def stiffness_to_voigt(matrix: np.ndarray) -> np.ndarray:
     """Voigt stiffness matrix (C11 … C66 of the textbooks) of a Mandel stiffness (..., 6, 6)."""
-    return np.asarray(matrix) / np.outer(WEIGHTS, WEIGHTS)
+    return _checked("stiffness_to_voigt", matrix, (6, 6)) / np.outer(WEIGHTS, WEIGHTS)
 
 
 def stiffness_from_voigt(matrix_voigt: np.ndarray) -> np.ndarray:
     """Mandel stiffness matrix of a Voigt stiffness (..., 6, 6)."""
-    return np.asarray(matrix_voigt) * np.outer(WEIGHTS, WEIGHTS)
+    return _checked("stiffness_from_voigt", matrix_voigt, (6, 6)) * np.outer(WEIGHTS, WEIGHTS)
 
 
 def stiffness_to_tensor(matrix: np.ndarray) -> np.ndarray:
     """Fourth-order tensor (..., 3, 3, 3, 3) of a Mandel stiffness matrix (..., 6, 6)."""
-    _expect_shape("stiffness_to_tensor", matrix, (6, 6))
-    voigt = stiffness_to_voigt(matrix)
+    voigt = stiffness_to_voigt(_checked("stiffness_to_tensor", matrix, (6, 6)))
     return voigt[..., POSITION[:, :, None, None], POSITION[None, None, :, :]]
 
 
 def stiffness_from_tensor(tensor: np.ndarray) -> np.ndarray:
     """Mandel matrix (..., 6, 6) of a fourth-order tensor with minor symmetries (..., 3, 3, 3, 3)."""
-    _expect_shape("stiffness_from_tensor", tensor, (3, 3, 3, 3))
+    tensor = _checked("stiffness_from_tensor", tensor, (3, 3, 3, 3))
     i, j = ROWS[:, None], COLUMNS[:, None]
     k, l = ROWS[None, :], COLUMNS[None, :]
-    return np.asarray(tensor)[..., i, j, k, l] * np.outer(WEIGHTS, WEIGHTS)
+    return tensor[..., i, j, k, l] * np.outer(WEIGHTS, WEIGHTS)
 
 
 def green_lagrange(deformation_gradient: np.ndarray) -> np.ndarray:

@@ -13,29 +13,54 @@ from scipy.spatial.transform import Rotation
 from .mandel import COLUMNS, ROWS, WEIGHTS
 
 
+def _unit(where: str, direction: np.ndarray) -> np.ndarray:
+    direction = np.asarray(direction, dtype=float)
+    if direction.shape != (3,) or not np.all(np.isfinite(direction)) or not np.any(direction):
+        raise ValueError(
+            f"{where}: expected a nonzero axis of shape (3,), got {direction.tolist()}. Give three finite numbers, such "
+            "as [1, 1, 0]."
+        )
+    direction = direction / np.max(np.abs(direction))
+    return direction / np.linalg.norm(direction)
+
+
 def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
     """Active rotation (3, 3) by `angle` (radians) about `axis` (3,), which need not have unit length."""
-    axis = np.asarray(axis, dtype=float)
-    length = float(np.linalg.norm(axis))
-    if axis.shape != (3,) or not length > 0.0:
-        raise ValueError(f"rotation_about: expected a nonzero axis of shape (3,), got {axis.tolist()}.")
-    return Rotation.from_rotvec(axis / length * angle).as_matrix()
+    return Rotation.from_rotvec(_unit("rotation_about", axis) * angle).as_matrix()
 
 
 def rotation_from_bunge(angles: np.ndarray, degrees: bool = False) -> np.ndarray:
     """Orientation Q (..., 3, 3), crystal → sample, of Bunge Euler angles φ1, Φ, φ2 (..., 3)."""
     angles = np.asarray(angles, dtype=float)
     if angles.shape[-1:] != (3,):
-        raise ValueError(f"rotation_from_bunge: expected angles of shape (..., 3), got {angles.shape}.")
+        raise ValueError(
+            f"rotation_from_bunge: expected angles of shape (..., 3), got {angles.shape}. Put the three angles last."
+        )
     flat = Rotation.from_euler("ZXZ", angles.reshape(-1, 3), degrees=degrees).as_matrix()
     return flat.reshape(angles.shape[:-1] + (3, 3))
 
 
 def rotation_from_quaternion(quaternion: np.ndarray, scalar_first: bool = True) -> np.ndarray:
-    """Active rotation (..., 3, 3) of unit quaternions (..., 4), by default ordered (w, x, y, z)."""
+    """Active rotation (..., 3, 3) of unit quaternions (..., 4), by default ordered (w, x, y, z).
+
+    Raises
+    ------
+    ValueError
+        For another shape, or lengths that differ from 1 by more than 1e-6.
+    """
     quaternion = np.asarray(quaternion, dtype=float)
     if quaternion.shape[-1:] != (4,):
-        raise ValueError(f"rotation_from_quaternion: expected shape (..., 4), got {quaternion.shape}.")
+        raise ValueError(
+            f"rotation_from_quaternion: expected shape (..., 4), got {quaternion.shape}. Put the four components last."
+        )
+    lengths = np.sqrt(np.sum(quaternion**2, axis=-1))
+    off = np.abs(lengths - 1.0)
+    if not np.all(off <= 1e-6):
+        worst = float(lengths.reshape(-1)[np.argmax(np.nan_to_num(off, nan=np.inf).reshape(-1))])
+        raise ValueError(
+            f"rotation_from_quaternion: expected unit quaternions to within 1e-6, got a length of {worst:.8g}. "
+            "Divide them by their lengths, and check the order (scalar_first)."
+        )
     flat = quaternion.reshape(-1, 4)
     if scalar_first:
         flat = flat[:, [1, 2, 3, 0]]
@@ -43,9 +68,15 @@ def rotation_from_quaternion(quaternion: np.ndarray, scalar_first: bool = True) 
 
 
 def rotation_to_direction(crystal_direction: np.ndarray, sample_direction: np.ndarray) -> np.ndarray:
-    """The orientation Q that turns a crystal direction onto a sample direction by the smallest angle."""
-    start = np.asarray(crystal_direction, dtype=float) / np.linalg.norm(crystal_direction)
-    end = np.asarray(sample_direction, dtype=float) / np.linalg.norm(sample_direction)
+    """The orientation Q that turns a crystal direction (3,) onto a sample direction (3,) by the smallest angle.
+
+    Raises
+    ------
+    ValueError
+        For a direction of another shape, of length zero, or not finite.
+    """
+    start = _unit("rotation_to_direction(crystal_direction)", crystal_direction)
+    end = _unit("rotation_to_direction(sample_direction)", sample_direction)
     axis, cosine = np.cross(start, end), float(start @ end)
     if np.linalg.norm(axis) < 1e-12:
         if cosine > 0:
@@ -57,14 +88,25 @@ def rotation_to_direction(crystal_direction: np.ndarray, sample_direction: np.nd
 
 def random_rotations(number: int, generator: np.random.Generator) -> np.ndarray:
     """Uniformly distributed rotations (number, 3, 3)."""
-    return Rotation.random(number, random_state=generator).as_matrix().reshape(number, 3, 3)
+    # by position: the argument is random_state in older scipy, rng in newer
+    return Rotation.random(number, generator).as_matrix().reshape(number, 3, 3)
 
 
 def check_rotation(where: str, rotation: np.ndarray, tolerance: float = 1e-8) -> np.ndarray:
     """Return `rotation` (..., 3, 3) as float64, or raise ValueError where QᵀQ ≠ 1 or det Q ≠ 1."""
     rotation = np.asarray(rotation, dtype=float)
     if rotation.shape[-2:] != (3, 3):
-        raise ValueError(f"{where}: expected rotations of shape (..., 3, 3), got {rotation.shape}.")
+        raise ValueError(
+            f"{where}: expected rotations of shape (..., 3, 3), got {rotation.shape}. Put the batch first; angles go "
+            "through rotation_from_bunge, quaternions through rotation_from_quaternion."
+        )
+    # before any product: infinities and huge numbers would make numpy warn
+    if not np.all(np.abs(rotation) <= 2.0):
+        worst = rotation.reshape(-1)[np.argmax(np.nan_to_num(np.abs(rotation), nan=np.inf).reshape(-1))]
+        raise ValueError(
+            f"{where}: expected proper rotations (QᵀQ = 1, det Q = +1), got an entry {worst:.3g}. Orthonormalise the "
+            "matrix."
+        )
     defect = np.max(np.abs(np.swapaxes(rotation, -1, -2) @ rotation - np.eye(3)), initial=0.0)
     if not defect <= tolerance or np.any(np.linalg.det(rotation) < 0):
         raise ValueError(

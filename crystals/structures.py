@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +29,9 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     if isinstance(structure, (str, Path)):
         path = Path(structure)
         if not path.is_file():
-            raise OSError(f"as_atoms: expected a structure file, got {str(path)!r}, which does not exist. Check the path.")
+            raise OSError(
+                f"as_atoms: expected a structure file, got {str(path)!r}, which does not exist. Check the path."
+            )
         try:
             found = read_with_ase(path)
         except Exception as error:
@@ -42,9 +48,15 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
 
         if not isinstance(structure, PymatgenStructure):
             raise TypeError(
-                f"as_atoms: expected a pymatgen Structure, an ASE Atoms or a path, got {type(structure).__name__}."
+                f"as_atoms: expected a pymatgen Structure, an ASE Atoms or a path, got {type(structure).__name__}. "
+                "Convert it with pymatgen or ASE."
             )
         atoms = Atoms(AseAtomsAdaptor.get_atoms(structure))
+    if not np.all(np.isfinite(atoms.cell.array)) or not np.all(np.isfinite(atoms.positions)) or len(atoms) == 0:
+        raise ValueError(
+            f"as_atoms: expected atoms with finite cell and positions, got {len(atoms)} atoms, some number NaN or infinite"
+            " or none at all. Correct the structure."
+        )
     if not np.all(atoms.pbc) or abs(np.linalg.det(atoms.cell.array)) < 1e-6:
         raise ValueError(
             f"as_atoms: expected a crystal periodic in three directions, got pbc = {atoms.pbc.tolist()}. "
@@ -53,12 +65,129 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     return atoms
 
 
-def _spglib_cell(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
+# Rows: primitive vectors in units of the conventional ones, International Tables' choice as spglib has it.
+_PRIMITIVE = {
+    "P": np.eye(3),
+    "A": np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, -0.5, 0.5]]),
+    "C": np.array([[0.5, -0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]),
+    "R": np.array([[2.0, 1.0, 1.0], [-1.0, 1.0, 1.0], [-1.0, -2.0, 1.0]]) / 3.0,
+    "I": np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]]),
+    "F": np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]]),
+}
 
 
-def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
-    """Cartesian point operations (n, 3, 3) of a structure in the frame of its own lattice, found by spglib.
+@dataclass(frozen=True)
+class _Conventional:
+    """The conventional cell of a crystal: the structure's own where that qualifies, else spglib's."""
+
+    cell: np.ndarray  # rows a, b, c (Å) in the Cartesian axes of the structure
+    basis: np.ndarray  # integer rows: a, b, c in units of spglib's conventional cell
+    rotations: np.ndarray  # point operations in units of spglib's conventional cell, columns
+    centring: str  # P A C R I F
+    found: Any  # spglib's data set
+
+
+def _axes(cell: np.ndarray) -> np.ndarray:
+    """Columns x, y, z: z ∥ c, x ∥ the part of a normal to c."""
+    z = cell[2] / np.linalg.norm(cell[2])
+    x = cell[0] - (cell[0] @ z) * z
+    x = x / np.linalg.norm(x)
+    return np.array([x, np.cross(z, x), z]).T
+
+
+def _spglib_cell(atoms: Atoms) -> tuple[Any, Any, Any]:
+    # The lattice from its metric, rounded: spglib's choices among equal lengths then do not depend on how the crystal
+    # lies in space.
+    cell = atoms.cell.array
+    lattice = np.linalg.cholesky(cell @ cell.T)
+    lattice[2] *= np.sign(np.linalg.det(cell))
+    return np.round(lattice, 10), atoms.get_scaled_positions(), atoms.numbers
+
+
+def _standardised(where: str, atoms: Atoms, symprec: float) -> Any:
+    """spglib's data set, or a ValueError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about spglib's own way to report errors
+            found = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec=symprec)
+    except Exception:  # spglib ≥ 2.7 may raise its own type where older ones return None
+        found = None
+    if found is None:
+        raise ValueError(
+            f"{where}: expected a structure that spglib can analyse, got {atoms.get_chemical_formula()} with symprec "
+            f"{symprec} Å. Check for overlapping atoms, or change symprec."
+        )
+    return found
+
+
+def _conventional(where: str, structure: Any, symprec: float) -> _Conventional:
+    atoms = as_atoms(structure)
+    found = _standardised(where, atoms, symprec)
+    own = atoms.cell.array
+    # x_standard = P x: the own vectors are the rows of Pᵀ times the standard ones
+    rows = np.asarray(found.transformation_matrix).T
+    standard = np.linalg.solve(rows, own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        database = spglib.get_symmetry_from_database(found.hall_number)
+    rotations = np.unique(database["rotations"], axis=0)
+    shifts = database["translations"][np.all(database["rotations"] == np.eye(3, dtype=int), axis=(1, 2))]
+    centring = str(found.international)[0]
+
+    def qualifies(basis: np.ndarray) -> bool:
+        """Whether a basis shows the same operations and centring as the standard one, and is right-handed."""
+        whole = np.round(basis)
+        if np.max(np.abs(basis - whole)) > 1e-3 or round(float(np.linalg.det(whole))) != 1:
+            return False
+        # columns: new coordinates = (basisᵀ)⁻¹ · standard ones
+        to_new, to_old = np.linalg.inv(whole.T), whole.T
+        turned = np.round(to_new @ rotations @ to_old)
+        moved = shifts @ to_new.T
+        return _same_rows(turned.reshape(-1, 9), rotations.reshape(-1, 9)) and _same_rows(moved, shifts, period=1.0)
+
+    # The own cell, or the cell whose standard primitive cell it is, or a supercell along its own vectors.
+    divisors = [np.gcd.reduce(np.round(row).astype(int)) for row in rows]
+    for basis in (rows / np.maximum(divisors, 1)[:, None], np.linalg.solve(_PRIMITIVE[centring], rows)):
+        if qualifies(basis):
+            basis = np.round(basis)
+            return _Conventional(basis @ standard, basis, rotations, centring, found)
+    # Else the one of the equally good bases of spglib's lattice whose axes lie nearest to those of the own cell.
+    metric = standard @ standard.T
+    equal = [basis for basis in _signed_bases() if np.allclose(basis @ metric @ basis.T, metric, rtol=1e-3, atol=1e-3)]
+    equal = [basis for basis in equal if qualifies(basis)]
+    near = [round(float(np.trace(_axes(basis @ standard).T @ _axes(own))), 5) for basis in equal]
+    basis = equal[int(np.argmax(near))]
+    return _Conventional(basis @ standard, basis, rotations, centring, found)
+
+
+@cache
+def _signed_bases() -> tuple[np.ndarray, ...]:
+    """Unimodular matrices of entries −1, 0, 1 that can be rotations of a conventional cell, the identity first."""
+    rows = [np.array(row) for row in itertools.product((0, 1, -1), repeat=3) if 0 < np.count_nonzero(row) <= 2]
+    found = [np.eye(3)]
+    for chosen in itertools.product(rows, repeat=3):
+        basis = np.array(chosen, dtype=float)
+        if round(float(np.linalg.det(basis))) == 1 and not np.array_equal(basis, np.eye(3)):
+            found.append(basis)
+    return tuple(found)
+
+
+def _same_rows(first: np.ndarray, second: np.ndarray, period: float = 0.0) -> bool:
+    difference = first[:, None] - second[None]
+    if period:
+        difference = difference - period * np.round(difference / period)
+    distance = np.max(np.abs(difference), axis=2)
+    return len(first) == len(second) and bool(
+        np.all(distance.min(axis=0) < 1e-3) and np.all(distance.min(axis=1) < 1e-3)
+    )
+
+
+def conventional_axes(structure: Any, symprec: float = 0.01) -> np.ndarray:
+    """The crystal's axes as columns x, y, z (3, 3): z ∥ c, x ∥ a's part normal to c, of the conventional cell.
+
+    The structure's own a, b, c are taken where they are a conventional cell in the standard setting (or a supercell
+    along its vectors, or its standard primitive cell), so that the axes are those of the file and turn with the
+    structure. Otherwise it is spglib's conventional cell, of its equivalent choices the one that lies nearest.
 
     Parameters
     ----------
@@ -66,20 +195,28 @@ def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
     symprec : float
         Distance (Å) within which atoms count as equivalent.
     """
-    atoms = as_atoms(structure)
-    found = spglib.get_symmetry(_spglib_cell(atoms), symprec=symprec)
-    if found is None:
-        raise ValueError(
-            f"symmetry_operations: expected a structure that spglib can analyse, got {atoms.get_chemical_formula()} "
-            f"with symprec {symprec} Å. Check for overlapping atoms, or change symprec."
-        )
+    return _axes(_conventional("conventional_axes", structure, symprec).cell)
+
+
+def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
+    """Cartesian point operations (n, 3, 3) of a crystal in the frame of its own lattice, found by spglib.
+
+    All of the crystal's, also where the cell given is a supercell that does not show them.
+
+    Parameters
+    ----------
+    structure : pymatgen Structure, ASE Atoms or path
+    symprec : float
+        Distance (Å) within which atoms count as equivalent.
+    """
+    cell = _conventional("symmetry_operations", structure, symprec)
     # Columns of the lattice matrix are the cell vectors: x = Lᵀ s, so a fractional operation W acts as Lᵀ W L⁻ᵀ.
-    lattice = atoms.cell.array.T
-    return np.unique(np.round(lattice @ found["rotations"] @ np.linalg.inv(lattice), 10), axis=0)
+    lattice = np.linalg.solve(cell.basis, cell.cell).T
+    return lattice @ cell.rotations @ np.linalg.inv(lattice)
 
 
 def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
-    """The primitive cell, turned into the standard frame: z ∥ c, and x ∥ a where a ⊥ c, of the conventional cell.
+    """The primitive cell, symmetrised, turned into the standard frame: z ∥ c, and x ∥ a where a ⊥ c, of the conventional.
 
     Parameters
     ----------
@@ -90,21 +227,23 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
     Returns
     -------
     Atoms
-        Primitive cell; its lattice need not look standard, its Cartesian axes are.
+        Primitive cell; its lattice need not look standard, its Cartesian axes are. The conventional cell is that of
+        `conventional_axes`, so `PointGroup.from_structure` of the result has the identity as its frame (but for the
+        settings whose x is not along a).
     """
-    atoms = as_atoms(structure)
-    conventional = spglib.standardize_cell(_spglib_cell(atoms), to_primitive=False, no_idealize=False, symprec=symprec)
-    if conventional is None:
-        raise ValueError(
-            f"standard_primitive: expected a structure that spglib can standardise, got {atoms.get_chemical_formula()} "
-            f"with symprec {symprec} Å. Check for overlapping atoms, or change symprec."
-        )
-    lattice, positions, numbers = conventional
-    z = lattice[2] / np.linalg.norm(lattice[2])
-    x = lattice[0] - (lattice[0] @ z) * z
-    x /= np.linalg.norm(x)
-    # rows of the rotation are the new axes in the old frame
-    lattice = lattice @ np.array([x, np.cross(z, x), z]).T
-    primitive = spglib.standardize_cell((lattice, positions, numbers), to_primitive=True, no_idealize=True)
-    lattice, positions, numbers = primitive if primitive is not None else (lattice, positions, numbers)
-    return Atoms(numbers=numbers, cell=lattice, scaled_positions=positions, pbc=True)
+    conventional = _conventional("standard_primitive", structure, symprec)
+    found = conventional.found
+    # spglib's idealised cell in the chosen basis: cell' = basis · cell, coordinates' = (basisᵀ)⁻¹ coordinates
+    cell = conventional.basis @ np.asarray(found.std_lattice)
+    cell = cell @ _axes(cell)
+    primitive = _PRIMITIVE[conventional.centring]
+    lattice = primitive @ cell
+    coordinates = np.asarray(found.std_positions) @ np.linalg.inv(conventional.basis) @ np.linalg.inv(primitive)
+    kept: list[int] = []
+    for place, coordinate in enumerate(coordinates):
+        difference = coordinate - coordinates[kept]
+        difference -= np.round(difference)
+        if not np.any(np.linalg.norm(difference @ lattice, axis=1) < 0.1):
+            kept.append(place)
+    numbers = np.asarray(found.std_types)[kept]
+    return Atoms(numbers=numbers, cell=lattice, scaled_positions=coordinates[kept] % 1.0, pbc=True)

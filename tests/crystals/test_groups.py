@@ -224,7 +224,7 @@ def test_recognised_under_noise_and_rotation(symbol, rng):
 @pytest.mark.parametrize("symbol", POINT_GROUPS)
 def test_generators_are_enough_and_the_standard_frame_is_kept(symbol):
     standard = PointGroup(symbol)
-    found = PointGroup.from_operations(standard.generators)
+    found = PointGroup.from_operations([np.eye(3), *standard.generators])
     assert found.symbol == symbol and same_set(found.operations, standard.operations, 1e-12)
     np.testing.assert_array_equal(PointGroup.from_operations(standard.operations).frame, np.eye(3))
 
