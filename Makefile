@@ -1,5 +1,5 @@
 # Two commands from a bare machine: `make demo` and `make test`. Both set up what is missing (scripts/environment).
-.PHONY: demo test lint clean
+.PHONY: demo test lint wheel clean
 
 demo:
 	@scripts/environment python examples/copper_plate.py
@@ -12,6 +12,9 @@ lint:
 	@scripts/environment ruff format --check .
 	@scripts/environment pyright --pythonpath "$$(scripts/environment which python)"
 	@scripts/environment lint-imports
+
+wheel:
+	@scripts/environment scripts/check-wheel
 
 clean:
 	rm -rf .venv build dist *.egg-info out

@@ -56,7 +56,16 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Data set to write (.h5).")
 @_json
 @_sentence
-def atoms(structure: Path, calculator: str, max_strain: float, states: int, seed: int, workers: int, output: Path, as_json: bool) -> None:
+def atoms(
+    structure: Path,
+    calculator: str,
+    max_strain: float,
+    states: int,
+    seed: int,
+    workers: int,
+    output: Path,
+    as_json: bool,
+) -> None:
     """Strain a crystal and record energy and stress of every state, atoms relaxed.
 
     STRUCTURE is a file that ASE reads: CIF, POSCAR, extended XYZ. The crystal is turned to its standard frame and
@@ -69,7 +78,12 @@ def atoms(structure: Path, calculator: str, max_strain: float, states: int, seed
 
     _check_output(output, (".h5", ".hdf5"))
     data = strained_states(
-        str(structure), calculator, number=states, max_strain=max_strain, seed=seed, workers=workers or os.cpu_count() or 1
+        str(structure),
+        calculator,
+        number=states,
+        max_strain=max_strain,
+        seed=seed,
+        workers=workers or os.cpu_count() or 1,
     )
     data.write(output)
     assert data.group is not None
@@ -88,7 +102,9 @@ def _check_output(path: Path, suffixes: tuple[str, ...] = ()) -> None:
     if not path.absolute().parent.is_dir():
         raise OSError(f"--output: expected an existing folder, got {str(path.absolute().parent)!r}. Create it first.")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise OSError(f"--output: expected a folder to write to, got {str(path.absolute().parent)!r}, which is read-only.")
+        raise OSError(
+            f"--output: expected a folder to write to, got {str(path.absolute().parent)!r}, which is read-only."
+        )
 
 
 @main.command()
@@ -96,16 +112,26 @@ def _check_output(path: Path, suffixes: tuple[str, ...] = ()) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Law to write (.law). Default: SOURCE with .law.")
 @click.option("--format", "kind", type=click.Choice(["auto", "table"]), default="auto", show_default=True,
               help="'table': plain columns of F, P and W; otherwise by suffix (.h5, .extxyz).")  # fmt: skip
-@click.option("--reference-cell", help="Extended XYZ: the undeformed cell. Cube edge (Å), 3 or 9 numbers, frame:N, or a structure file.")
+@click.option(
+    "--reference-cell",
+    help="Extended XYZ: the undeformed cell. Cube edge (Å), 3 or 9 numbers, frame:N, or a structure file.",
+)
 @click.option("--skip-frames", default="", help="Extended XYZ: frames to leave out, counted from 0, as in 3,54.")
 @click.option("--stress-units", default="eV/A3", show_default=True, help="Extended XYZ: unit of the stress.")
-@click.option("--stress-sign", type=click.Choice(["1", "-1"]), default="1", help="Extended XYZ: -1 where compression is positive.")
+@click.option(
+    "--stress-sign", type=click.Choice(["1", "-1"]), default="1", help="Extended XYZ: -1 where compression is positive."
+)
 @click.option("--point-group", help="Symmetry to impose; found from the structure by default, needed for tables.")
 @click.option("--units", help="Table: unit of P and W (Pa, kPa, bar, MPa, kbar, GPa, eV/A3).")
 @click.option("--columns", help="Table: column names, comma-separated: F11 … F33, P11 … P33, W; others are ignored.")
 @click.option("--fit", "fit_glob", default="*", show_default=True, help="Table: files of the folder SOURCE to fit on.")
 @click.option("--test", "test_glob", help="Table: files to hold out. By default a fifth of the states.")
-@click.option("--folds", default=5, show_default=True, help="Cross-validation folds, by symmetry orbit; 0 for none. Off for tables.")
+@click.option(
+    "--folds",
+    default=5,
+    show_default=True,
+    help="Cross-validation folds, by symmetry orbit; 0 for none. Off for tables.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of splits and initial weights.")
 @_json
 @_sentence
@@ -198,12 +224,16 @@ def _state_group(data: Any, symbol: str) -> Any:
     return replace(data, group=group)
 
 
-def _tables(source: Path, units: str | None, columns: str | None, symbol: str | None, fit_glob: str, test_glob: str | None) -> Any:
+def _tables(
+    source: Path, units: str | None, columns: str | None, symbol: str | None, fit_glob: str, test_glob: str | None
+) -> Any:
     from crystals.dataset import read_tables
     from crystals.groups import PointGroup
 
     if not source.is_dir():
-        raise OSError(f"fit --format table: expected a folder, got {str(source)!r}. Name the folder, and files by --fit.")
+        raise OSError(
+            f"fit --format table: expected a folder, got {str(source)!r}. Name the folder, and files by --fit."
+        )
     for name, value, example in (("--units", units, "--units Pa"), ("--point-group", symbol, "--point-group m-3m")):
         if value is None:
             raise ValueError(f"fit --format table: expected {name}, got none. Tables do not say it; pass {example}.")
@@ -215,10 +245,16 @@ def _tables(source: Path, units: str | None, columns: str | None, symbol: str | 
         if pattern is None:
             found.append(None)
             continue
-        paths = testing if option == "--test" else sorted(p for p in source.glob(pattern) if p.is_file() and p not in testing)
+        paths = (
+            testing
+            if option == "--test"
+            else sorted(p for p in source.glob(pattern) if p.is_file() and p not in testing)
+        )
         if not paths:
             there = ", ".join(sorted(p.name for p in source.iterdir() if p.is_file())[:8])
-            raise ValueError(f"{option}: expected files that match {pattern!r} in {source}, got none. There are: {there}.")
+            raise ValueError(
+                f"{option}: expected files that match {pattern!r} in {source}, got none. There are: {there}."
+            )
         found.append(read_tables(paths, group, units, columns))
     return found
 

@@ -25,7 +25,8 @@ class Consistency:
     relative : float
         The same over the RMS energy.
     noise : float
-        What the stress fit's own residual allows, in the data's unit.
+        The larger of what the stress fit's own residual allows, and the scatter of the energies about a polynomial
+        fitted to them alone, in the data's unit.
     use_energy : bool
         Whether the fit uses the energies.
     """
@@ -84,7 +85,7 @@ def question(data: StrainData, order: int) -> Consistency | None:
         )
     residual = float(np.sqrt(np.mean(np.sum((fit.stress(data.strain) - data.stress) ** 2, axis=1))))
     strain = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
-    alone = PolynomialFit(data, order, use_energy=True, prior=1e-8)
+    alone = PolynomialFit(data, order, use_stress=False, prior=1e-8)
     scatter = alone.energy(data.strain) - data.energy
     noise = max(residual * strain, float(np.std(scatter)), 1e-12 * size)
     found = mismatch(1.0)

@@ -34,7 +34,9 @@ def first_piola(
         ∂P_iJ/∂F_kL = F_iM C_MJNL F_kN + δ_ik S_JL (Bonet and Wood 2008, eq. 6.11, from δP = δF S + F C:δE).
     """
     if law.strain_measure != "green_lagrange":
-        raise ValueError(f"first_piola: expected a law of Green–Lagrange strain, got one of {law.strain_measure} strain.")
+        raise ValueError(
+            f"first_piola: expected a law of Green–Lagrange strain, got one of {law.strain_measure} strain."
+        )
     gradient = np.asarray(deformation_gradient, dtype=float)
     if gradient.ndim != 3 or gradient.shape[1:] != (3, 3):
         raise ValueError(f"first_piola: expected F of shape (n, 3, 3), got {gradient.shape}.")

@@ -16,9 +16,11 @@ from tqdm import tqdm
 from crystals import mandel
 from crystals.dataset import StrainData
 from crystals.moduli import elastic_constants
+from crystals.rotations import mandel_rotation
 
 from .consistency import Consistency, question
 from .least_squares import PolynomialFit, Problem, Reference
+from .polynomial import stiffness_basis
 from .symmetric import SymmetricLaw
 
 #: Weight decays tried for the network, from one that keeps it silent downwards.
@@ -167,7 +169,7 @@ def check(data: StrainData) -> None:
     Raises
     ------
     ValueError
-        No point group, too few symmetry-distinct states, or no stress.
+        No point group, too few symmetry-distinct states, no stress, or elastic constants that no state feels.
     """
     if data.group is None:
         raise ValueError("fit: expected data with a point group, got none. Give a structure or --point-group.")
@@ -179,6 +181,27 @@ def check(data: StrainData) -> None:
         )
     if not np.any(data.stress):
         raise ValueError("fit: expected stresses, got zeros only. Check the columns of the data.")
+    unseen = undetermined_constants(data)
+    if unseen:
+        raise ValueError(
+            f"fit: expected states that determine all elastic constants of {data.group.symbol}, got none that feel "
+            f"{', '.join(unseen)}. Add states with the strain components that are missing."
+        )
+
+
+def undetermined_constants(data: StrainData) -> list[str]:
+    """Names of the second-order constants that no strain of the data feels."""
+    assert data.group is not None
+    basis = stiffness_basis(data.group)
+    turn = mandel_rotation(data.group.frame.T)
+    felt = np.einsum("kij,nj->nik", basis, data.strain @ turn.T).reshape(-1, len(basis))
+    _, sizes, directions = np.linalg.svd(felt, full_matrices=False)
+    names: set[str] = set()
+    for direction in directions[sizes < 1e-6 * sizes[0]]:
+        unseen = np.einsum("k,kij->ij", direction, basis)
+        constants = elastic_constants(turn.T @ unseen @ turn, data.group)
+        names |= {name for name, value in constants.items() if abs(value) > 1e-6}
+    return sorted(names)
 
 
 def fit(
@@ -341,6 +364,8 @@ def cross_validate(
 @contextmanager
 def _bar(label: str, progress: bool) -> Iterator[Callable[[], None]]:
     with tqdm(desc=label, unit="step", disable=not progress, mininterval=0.5) as bar:
-        yield lambda: bar.update(1) and None
 
+        def shown() -> None:
+            bar.update()
 
+        yield shown

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def invariant_stretches(group: PointGroup) -> np.ndarray:
     return mandel.from_mandel(vectors @ mandel_rotation(group.frame).T)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _map(symbol: str, degree: int) -> PolynomialMap:
     return PolynomialMap(invariant_polynomials(symbol, degree))
 
@@ -51,13 +51,15 @@ class PolynomialFit:
     data : StrainData
     order : int
         Degree of the energy, at least 2.
-    use_energy : bool
-        Whether energies count beside stresses.
+    use_energy, use_stress : bool
+        Which of the two count.
     prior : float
         Ridge parameter on scaled coefficients of degree 3 and more; 0 gives the minimum-norm solution.
     """
 
-    def __init__(self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0) -> None:
+    def __init__(
+        self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0, use_stress: bool = True
+    ) -> None:
         assert data.group is not None
         self.group = data.group
         self.turn = mandel_rotation(self.group.frame.T)
@@ -68,8 +70,11 @@ class PolynomialFit:
         stress = data.stress @ self.turn.T
         unit = float(np.sqrt(np.mean(np.sum(stress**2, axis=1))))
         n = len(data)
-        rows = [np.concatenate([np.zeros((6 * n, 1)), gradients.transpose(0, 2, 1).reshape(6 * n, -1)], axis=1)]
-        right = [stress.reshape(-1) / unit]
+        rows, right = [], []
+        if use_stress:
+            features = gradients.transpose(0, 2, 1).reshape(6 * n, -1)
+            rows.append(np.concatenate([np.zeros((6 * n, 1)), features], axis=1))
+            right.append(stress.reshape(-1) / unit)
         if use_energy and data.energy is not None:
             factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
             rows.append(factor * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
@@ -132,10 +137,10 @@ class Problem:
     """Residuals of a law and its stress-free cell on data, and Levenberg–Marquardt on them (Marquardt 1963).
 
     The unknowns are the stretch to the stress-free cell, a constant in the energy, and the law's parameters. The
-    objective is the mean squared residual, in units of the RMS stress, plus α |Δ(network weights)|² plus a ridge on
-    the polynomial coefficients in scaled units (strain over the largest strain). Hidden weights are drawn to where they started and the last layer to zero: a large α
-    leaves random features that are silent, not dead ones. α is lowered in steps by the caller, so that the network
-    grows out of the polynomial only as far as held-out data want.
+    objective is the mean squared residual, in units of the RMS stress, plus α |Δ(network weights)|² plus a ridge on the
+    polynomial coefficients in scaled units (strain over the largest strain). Hidden weights are drawn to where they
+    started and the last layer to zero: a large α leaves random features that are silent, not dead ones. α is lowered in
+    steps by the caller, so that the network grows out of the polynomial only as far as held-out data want.
     """
 
     def __init__(self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float) -> None:
@@ -150,7 +155,9 @@ class Problem:
         self.points = torch.from_numpy(data.strain @ turn.T)
         energy = np.zeros(len(data)) if data.energy is None else data.energy
         self.target = torch.from_numpy(
-            np.concatenate([data.stress @ turn.T / unit, self.energy_weight * energy[:, None] / self.energy_unit], axis=1)
+            np.concatenate(
+                [data.stress @ turn.T / unit, self.energy_weight * energy[:, None] / self.energy_unit], axis=1
+            )
         )
         standard = PointGroup(law.group.symbol)
         self.stretches = torch.from_numpy(invariant_stretches(standard))
@@ -200,7 +207,10 @@ class Problem:
     def _prior(self, alpha: float) -> Tensor:
         precision = {"stretch": 0.0, "offset": 0.0, "log_stiffness": 0.0, "coefficients": self.polynomial_prior}
         return torch.cat(
-            [torch.full((shape.numel(),), precision.get(name, alpha), dtype=torch.float64) for name, shape in self.slots]
+            [
+                torch.full((shape.numel(),), precision.get(name, alpha), dtype=torch.float64)
+                for name, shape in self.slots
+            ]
         )
 
     def _cost(self, theta: Tensor, prior: Tensor) -> float:
@@ -216,7 +226,9 @@ class Problem:
             slope = torch.zeros(len(self.theta), dtype=torch.float64)
             for start in range(0, n, _CHUNK):
                 points = self.points[start : start + _CHUNK]
-                jacobian = vmap(jacrev(self._predict), in_dims=(None, 0))(self.theta, points).reshape(-1, len(self.theta))
+                jacobian = vmap(jacrev(self._predict), in_dims=(None, 0))(self.theta, points).reshape(
+                    -1, len(self.theta)
+                )
                 normal += jacobian.T @ jacobian / n
                 slope += jacobian.T @ residual[7 * start : 7 * (start + len(points))] / n
             slope += prior * (self.theta - self.centre)

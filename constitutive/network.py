@@ -94,7 +94,9 @@ class ScalarNetwork(torch.nn.Module):
         back = self.last.expand(len(z), -1)
         m = directions.shape[2]
         hessian = torch.zeros(len(z), m, m, dtype=z.dtype, device=z.device)
-        for weight, slope, tangent in zip(reversed(list(self.weights)), reversed(slopes), reversed(tangents), strict=True):
+        for weight, slope, tangent in zip(
+            reversed(list(self.weights)), reversed(slopes), reversed(tangents), strict=True
+        ):
             bent = slope * (1.0 - slope) * back
             hessian = hessian + tangent.transpose(1, 2) @ (bent[:, :, None] * tangent)
             back = (back * slope) @ weight

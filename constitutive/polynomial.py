@@ -29,6 +29,14 @@ class PolynomialMap(torch.nn.Module):
         k polynomials of six variables.
     """
 
+    variables: Tensor
+    parents: Tensor
+    values: Tensor
+    first: Tensor
+    second: Tensor
+    second_polynomial: Tensor
+    scatter: Tensor
+
     def __init__(self, polynomials: Polynomials) -> None:
         super().__init__()
         self.count = len(polynomials)
@@ -174,6 +182,10 @@ class PolynomialLaw(Law):
     units, max_strain, strain_measure
         As in `Law`.
     """
+
+    constants: Tensor
+    coefficients: Tensor
+    turn: Tensor | None
 
     def __init__(
         self,

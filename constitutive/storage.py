@@ -95,7 +95,9 @@ def load(path: str | Path) -> Law:
     if not path.is_file():
         raise OSError(f"{where}: expected a law file, got {str(path)!r}, which does not exist. Check the path.")
     if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(f"{where}: expected a law file below {LARGEST_FILE >> 20} MiB, got {path.stat().st_size} bytes.")
+        raise ValueError(
+            f"{where}: expected a law file below {LARGEST_FILE >> 20} MiB, got {path.stat().st_size} bytes."
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get("constitutive")
@@ -117,7 +119,9 @@ def load(path: str | Path) -> Law:
         )
     expected = description.pop("sha256", None)
     if _digest(description, tensors) != expected:
-        raise ValueError(f"{where}: expected the content hash {str(expected)[:12]}…, got another: the file was altered. Copy it again.")
+        raise ValueError(
+            f"{where}: expected the content hash {str(expected)[:12]}…, got another: the file was altered. Copy it again."
+        )
     name = description.get("law")
     if name not in _LAWS:
         raise ValueError(f"{where}: expected a law among {', '.join(_LAWS)}, got {name!r}. Update constitutive.")
@@ -127,7 +131,9 @@ def load(path: str | Path) -> Law:
         law.metadata = description["metadata"]
         stored = {key: tensors[f"self_test.{key}"].numpy() for key in ("strain", "energy", "stress", "tangent")}
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{where}: expected the parts of a {name}, got a file that lacks or mistypes some: {error}.") from error
+        raise ValueError(
+            f"{where}: expected the parts of a {name}, got a file that lacks or mistypes some: {error}."
+        ) from error
     answer = law.response(stored["strain"])
     scale = float(np.linalg.norm(law.stiffness()))
     for key, unit in (("energy", scale * 1e-2), ("stress", scale * 1e-1), ("tangent", scale)):

@@ -37,10 +37,11 @@ class _Frozen(NamedTuple):
 class SymmetricLaw(Law):
     """W(E) = ½ E·C₀·E + w P(E) + w s² [N(I(E/s)) − N(0) − ∇N(0)·E − ½ E·∇²N(0)·E].
 
-    s is `strain_scale`, w is `energy_scale`, derivatives of N are taken with respect to E. I are the strain invariants of the group's Laue class (see `crystals.invariants.strain_invariants`), N a network,
-    P an invariant polynomial of degree 3 to `order`. Whatever the weights, W is invariant under the group and even,
-    W(0) = 0, S(0) = 0 and C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the
-    group and positive definite, because exp commutes with the group action in Mandel form.
+    s is `strain_scale`, w is `energy_scale`, derivatives of N are taken with respect to E. I are the strain invariants
+    of the group's Laue class (see `crystals.invariants.strain_invariants`), N a network, P an invariant polynomial of
+    degree 3 to `order`. Whatever the weights, W is invariant under the group and even, W(0) = 0, S(0) = 0 and
+    C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group and positive
+    definite, because exp commutes with the group action in Mandel form.
 
     Parameters
     ----------
@@ -63,6 +64,11 @@ class SymmetricLaw(Law):
     units, max_strain, strain_measure
         As in `Law`.
     """
+
+    sizes: Tensor
+    basis: Tensor
+    turn: Tensor | None
+    pinned_stiffness: Tensor | None
 
     def __init__(
         self,
@@ -96,10 +102,12 @@ class SymmetricLaw(Law):
         self.higher = PolynomialMap(self._polynomials)
         self.network = ScalarNetwork(len(invariants), tuple(widths), seed)
         self.coefficients = torch.nn.Parameter(torch.zeros(self.higher.count, dtype=torch.float64))
-        # Invariants are taken at E / strain_scale; their sizes there bring each to order one.
-        probes = np.random.default_rng(0).normal(size=(256, 6))
+        # Each invariant is divided by its largest value at |E| = strain_scale: high degrees are peaked, and inputs
+        # beyond order one would cost digits of the tangent.
+        probes = np.random.default_rng(0).normal(size=(4096, 6))
+        probes = np.concatenate([probes, np.eye(6)])
         probes /= np.linalg.norm(probes, axis=1)[:, None]
-        self.register_buffer("sizes", torch.from_numpy(np.sqrt(np.mean(invariants(probes) ** 2, axis=0))))
+        self.register_buffer("sizes", torch.from_numpy(np.max(np.abs(invariants(probes)), axis=0)))
         self.register_buffer("basis", torch.from_numpy(stiffness_basis(group)), persistent=False)
         self.register_buffer("turn", frame_rotation(group), persistent=False)
         start = np.eye(6) * self.energy_scale if stiffness is None else np.asarray(stiffness, dtype=float)

@@ -75,6 +75,23 @@ def evaluate(expression: Any, mesh: Any, cells: np.ndarray, size: int) -> np.nda
     return np.asarray(values).reshape(-1, size)
 
 
+def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str) -> Any:
+    """Mesh of first-order cells, 'hexahedron' or 'tetrahedron', from corner numbers and points (n, 3).
+
+    Corners of a hexahedron count as DOLFINx does, x fastest: a tensor product.
+    """
+    if _UFL_ELEMENTS:
+        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=3), 1)
+        return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(coordinates))
+    import basix.ufl
+
+    element = basix.ufl.element("Lagrange", cell, 1, shape=(3,))
+    # cells, coordinate element and points changed places after 0.9
+    if VERSION < (0, 10):
+        return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(element))
+    return dolfinx.mesh.create_mesh(comm, cells=cells, x=points, e=ufl.Mesh(element))
+
+
 def quadrature_rule(mesh: Any, degree: int) -> tuple[np.ndarray, np.ndarray]:
     """Points (q, 3) and weights (q,) of the default rule, the one FFCx takes for a quadrature element."""
     cell = getattr(basix.CellType, mesh.topology.cell_type.name)

@@ -1,0 +1,111 @@
+"""The command line as a newcomer types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from constitutive.cli import main
+from crystals import StrainData, mandel
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_fits_a_screen_and_every_command_has_an_example() -> None:
+    code, text, _ = run("--help")
+    assert code == 0 and len(text.splitlines()) < 25
+    for command in ("atoms", "fit", "audit", "show"):
+        assert command in text
+        assert f"constitutive {command} " in run(command, "--help")[1]
+
+
+def test_atoms_to_law_to_audit(tmp_path: Path) -> None:
+    """EMT copper with few states: the whole path, JSON on standard output and nothing else."""
+    from ase.build import bulk
+
+    bulk("Cu", "fcc", a=3.6, cubic=True).write(tmp_path / "Cu.cif")
+    data, law = str(tmp_path / "cu.h5"), str(tmp_path / "cu.law")
+    code, text, error = run(
+        "atoms", str(tmp_path / "Cu.cif"), "--states", "48", "--max-strain", "0.05", "-o", data, "--json"
+    )
+    assert code == 0, error
+    assert json.loads(text)["point_group"] == "m-3m"
+    assert StrainData.read(data).kind == "relaxed-ion"
+    code, text, error = run("fit", data, "-o", law, "--folds", "0", "--json")
+    assert code == 0, error
+    fitted = json.loads(text)
+    assert abs(fitted["elastic_constants"]["C44"] / 89.9 - 1) < 0.02
+    code, text, _ = run("audit", law, "--states", "100")
+    assert code == 0 and "objectivity" in text and "passed" in text
+    code, text, _ = run("show", law)
+    assert code == 0 and text.startswith("SymmetricLaw('m-3m', C11=")
+
+
+def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
+    cases = [
+        (("fit", str(tmp_path / "none.h5")), "does not exist"),
+        (("fit", str(tmp_path), "--format", "table"), "expected --units"),
+        (("fit", str(tmp_path), "--format", "table", "--units", "Pa"), "expected --point-group"),
+        (("fit", str(tmp_path), "--format", "table", "--units", "Pa", "--point-group", "m-3m", "--fit", "*.x"), "files that match"),
+        (("audit", str(tmp_path / "none.law")), "does not exist"),
+        (("atoms", str(tmp_path / "none.cif"), "-o", str(tmp_path / "a.h5")), "does not exist"),
+        (("atoms", "Cu.cif", "-o", str(tmp_path / "nowhere" / "a.h5")), "existing folder"),
+        (("atoms", "Cu.cif", "-o", str(tmp_path / "a.txt")), "ends in .h5"),
+    ]  # fmt: skip
+    for arguments, expected in cases:
+        code, _, error = run(*arguments)
+        assert code == 2 and expected in error, (arguments, error)
+        assert error.startswith("Error: ") and len(error.strip().splitlines()) == 1
+
+
+def test_tables_of_F_P_W(tmp_path: Path) -> None:
+    """Plain columns in Pa, fitted and tested on files named by globs."""
+    generator = np.random.default_rng(0)
+    stiffness = np.pad(np.full((3, 3), 115.0), (0, 3)) + np.diag([57.0] * 3 + [180.0] * 3)
+    for name, number in (("fit_a", 40), ("fit_b", 20), ("test_a", 20)):
+        gradient = np.eye(3) + 0.02 * generator.normal(size=(number, 3, 3))
+        strain = mandel.green_lagrange(gradient)
+        second = strain @ stiffness
+        piola = gradient @ mandel.from_mandel(second)
+        energy = 0.5 * np.sum(second * strain, axis=1)
+        np.savetxt(tmp_path / f"{name}.txt", np.column_stack([gradient.reshape(-1, 9), piola.reshape(-1, 9), energy]))
+    code, text, error = run(
+        "fit", str(tmp_path), "--format", "table", "--units", "Pa", "--point-group", "m-3m", "--fit", "fit_*.txt",
+        "--test", "test_*.txt", "--json", "-o", str(tmp_path / "a.law"),
+    )  # fmt: skip
+    assert code == 0, error
+    figures = json.loads(text)
+    assert figures["units"] == "Pa" and figures["fit"]["held_out_states"] == 20
+    assert figures["fit"]["held_out_stress_error"] < 0.01
+    assert abs(figures["elastic_constants"]["C11"] / 172.0 - 1) < 0.02
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data, which is not part of the project")
+class TestRealData:
+    def test_the_two_atom_frame_of_molybdenum_is_named(self) -> None:
+        path = str(SHARED / "molybdenum_dft_strained.extxyz")
+        code, _, error = run("fit", path, "--reference-cell", "9.502866")
+        assert code == 2 and "frame 54" in error and "2 atoms" in error and "--skip-frames 54" in error
+
+    def test_silicon_to_a_law(self, tmp_path: Path) -> None:
+        path, law = str(SHARED / "silicon_dft_strained.extxyz"), str(tmp_path / "si.law")
+        code, text, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "-o", law)
+        assert code == 0, error
+        assert "clamped-ion" in text and "held-out error" in text and "mismatch" in text
+
+    def test_wrong_units_of_silicon_are_named(self) -> None:
+        path = str(SHARED / "silicon_dft_strained.extxyz")
+        code, _, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "--stress-units", "GPa")
+        assert code == 2 and "--stress-units eV/A3" in error
+        code, _, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "--stress-sign", "-1")
+        assert code == 2 and "in eV/A3 with compression positive it is" in error

@@ -1,0 +1,238 @@
+"""What every law keeps, on 1,000 random states, along the path F → (P, ∂P/∂F), for every class a strain can see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, audit, first_piola
+from constitutive.audit import outside_rotation, relative_errors, sample_strains
+from constitutive.polynomial import higher_order_polynomials
+from crystals import POINT_GROUPS, STRAIN_CLASSES, PointGroup, mandel
+from crystals.rotations import mandel_rotation, random_rotations, rotation_about
+
+
+def random_stiffness(generator: np.random.Generator) -> np.ndarray:
+    root = generator.normal(size=(6, 6))
+    return 60.0 * np.eye(6) + 10.0 * root @ root.T
+
+
+def random_law(symbol: str, seed: int = 0, turned: bool = True, **options: object) -> SymmetricLaw:
+    """A law with every part switched on: random constants, third- and fourth-order terms, network of like size."""
+    generator = np.random.default_rng(seed)
+    group = PointGroup(symbol, random_rotations(1, generator)[0] if turned else None)
+    law = SymmetricLaw(
+        group, order=4, widths=(12, 12), stiffness=random_stiffness(generator), energy_scale=100.0, strain_scale=0.08,
+        max_strain=0.08, seed=seed, **options,
+    )  # fmt: skip
+    with torch.no_grad():
+        law.coefficients.copy_(torch.from_numpy(generator.normal(size=law.higher.count)))
+    law.refresh()
+    return law
+
+
+@pytest.mark.parametrize("symbol", STRAIN_CLASSES)
+def test_audit_of_a_turned_random_law_passes(symbol: str) -> None:
+    """Objectivity, symmetry, tangent ≤ 1e-12; major symmetry ≤ 1e-14; negative control breaks."""
+    report = audit(random_law(symbol), number=1000, seed=1)
+    assert report.passed, str(report)
+    names = " ".join(check.name for check in report.checks)
+    for word in ("objectivity", "symmetry", "automatic diff", "central diff", "stress-free"):
+        assert word in names
+
+
+@pytest.mark.parametrize(
+    ("symbol", "supergroup"), [("m-3", "m-3m"), ("6/m", "6/mmm"), ("∞/m", "∞/mm"), ("4/m", "4/mmm"), ("-3", "-3m")]
+)
+def test_a_class_is_told_from_its_supergroup_at_third_order(symbol: str, supergroup: str) -> None:
+    """Where linear elasticity agrees, the rotation of the supergroup leaves C(0) alone and changes the stress."""
+    law = random_law(symbol, turned=False)
+    extra = next(
+        q for q in PointGroup(supergroup).sample(4, np.random.default_rng(0))
+        if np.linalg.det(q) > 0 and _moves(law, q)
+    )  # fmt: skip
+    turn = mandel_rotation(extra)
+    if symbol in ("m-3", "6/m", "∞/m"):
+        assert np.allclose(turn @ law.stiffness() @ turn.T, law.stiffness(), atol=1e-10)
+    strain = sample_strains(0.08, 50, np.random.default_rng(3))
+    strain = strain[np.linalg.norm(strain, axis=1) > 0.01]
+    change = law.response(strain @ turn.T).stress - law.response(strain).stress @ turn.T
+    assert relative_errors(law, strain, change, np.zeros((len(strain), 1))) > 1e-4
+
+
+def _moves(law: SymmetricLaw, rotation: np.ndarray) -> bool:
+    turn = mandel_rotation(rotation)
+    strain = 0.05 * np.random.default_rng(5).normal(size=(20, 6))
+    return not np.allclose(law.response(strain @ turn.T).energy, law.response(strain).energy, rtol=1e-9)
+
+
+@pytest.mark.parametrize("symbol", POINT_GROUPS)
+def test_every_group_gives_the_law_of_its_laue_class(symbol: str) -> None:
+    law, laue = random_law(symbol, turned=False), random_law(PointGroup(symbol).laue.symbol, turned=False)
+    strain = sample_strains(0.1, 20, np.random.default_rng(2))
+    assert np.array_equal(law.response(strain).stress, laue.response(strain).stress)
+
+
+def test_audit_fails_a_law_that_breaks_its_class() -> None:
+    """Negative control of the audit itself: a law that claims cubic symmetry with a tetragonal stiffness."""
+    law = random_law("m-3m", turned=False)
+    law._frozen = law._freeze()._replace(
+        quadratic=torch.diag(torch.tensor([1.0, 1.1, 1.0, 1, 1, 1], dtype=torch.float64))
+    )
+    report = audit(law, number=50)
+    assert not report.passed
+    assert any(check.passed is False and check.name.startswith("symmetry") for check in report.checks)
+
+
+def test_outside_rotation_is_outside() -> None:
+    for symbol in LAUE_WITH_OUTSIDE:
+        law = random_law(symbol)
+        strain = sample_strains(0.08, 30, np.random.default_rng(0))
+        rotation, change = outside_rotation(law.group, law, strain[np.linalg.norm(strain, axis=1) > 0.01])
+        distances = np.abs(law.group.laue.sample(50, np.random.default_rng(1)) - rotation).max(axis=(1, 2))
+        assert distances.min() > 1e-3
+        assert change > 1e-6
+
+
+LAUE_WITH_OUTSIDE = [symbol for symbol in STRAIN_CLASSES if symbol not in ("-1", "∞∞m")]
+
+
+@pytest.mark.parametrize("symbol", ["m-3m", "-3m", "-1"])
+def test_reference_state_is_exact(symbol: str) -> None:
+    law = random_law(symbol)
+    rest = law.response(np.zeros((1, 6)))
+    assert rest.energy[0] == 0.0
+    assert np.all(rest.stress == 0.0)
+    assert np.linalg.eigvalsh(law.stiffness())[0] > 0.0
+
+
+def test_pinned_stiffness_is_kept_exactly() -> None:
+    given = mandel.stiffness_from_voigt(
+        np.diag([89.9] * 6)
+        + np.array([[82.7 if i == j else 115.4 for j in range(3)] + [0] * 3 for i in range(3)] + [[0] * 6] * 3)
+    )
+    law = random_law("m-3m", turned=False)
+    pinned = SymmetricLaw("m-3m", stiffness=given, pinned=True, energy_scale=100.0, strain_scale=0.08)
+    assert np.linalg.norm(pinned.stiffness() - given) / np.linalg.norm(given) < 1e-14
+    assert not pinned.log_stiffness.requires_grad
+    assert np.linalg.norm(law.stiffness() - given) > 1.0
+
+
+def test_stiffness_of_another_symmetry_is_projected_and_unstable_ones_are_refused() -> None:
+    stiffness = random_stiffness(np.random.default_rng(0))
+    law = SymmetricLaw("isotropic", stiffness=stiffness, energy_scale=100.0)
+    bulk = np.array([1, 1, 1, 0, 0, 0]) @ stiffness @ np.array([1, 1, 1, 0, 0, 0]) / 9
+    assert np.isclose(np.array([1, 1, 1, 0, 0, 0]) @ law.stiffness() @ np.array([1, 1, 1, 0, 0, 0]) / 9, bulk)
+    with pytest.raises(ValueError, match="positive definite"):
+        SymmetricLaw("m-3m", stiffness=np.diag([1.0, 1, 1, -1, -1, -1]))
+
+
+def test_group_by_name_by_structure_and_by_operations() -> None:
+    from ase.build import bulk
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    structure = AseAtomsAdaptor.get_structure(bulk("Cu", "fcc", a=3.6, cubic=True))
+    found = PointGroup.from_structure(structure)
+    by_operations = PointGroup.from_operations(found.operations)
+    strain = sample_strains(0.08, 10, np.random.default_rng(0))
+    answers = [SymmetricLaw(group).response(strain).stress for group in ("m-3m", found, by_operations)]
+    assert np.allclose(answers[0], answers[1], atol=1e-13) and np.allclose(answers[0], answers[2], atol=1e-13)
+
+
+def test_polynomial_law_is_its_own_taylor_series() -> None:
+    group = PointGroup("m-3m")
+    stiffness = mandel.stiffness_from_voigt(
+        np.diag([80.0, 80, 80, 90, 90, 90]) + np.pad(np.full((3, 3), 115.0), (0, 3))
+    )
+    basis = higher_order_polynomials(group, 3)
+    coefficients = np.arange(1.0, len(basis) + 1.0) * -50.0
+    law = PolynomialLaw(group, 3, stiffness, coefficients)
+    strain = sample_strains(0.1, 40, np.random.default_rng(1))
+    energy = 0.5 * np.einsum("ni,ij,nj->n", strain, stiffness, strain) + basis(strain) @ coefficients
+    assert np.allclose(law.response(strain).energy, energy, rtol=1e-12, atol=1e-15)
+    assert audit(law, number=100).passed
+
+
+@pytest.mark.parametrize("law", [random_law("-3m"), NeoHookeanLaw(40.0, 60.0)], ids=["symmetric", "neo-hooke"])
+def test_orientation_turns_the_response(law: SymmetricLaw) -> None:
+    """first_piola with orientation Q equals the law of the turned material: P_Q(F) = P(F Q) Qᵀ."""
+    generator = np.random.default_rng(0)
+    gradient = np.eye(3) + 0.03 * generator.normal(size=(20, 3, 3))
+    turn = rotation_about(np.array([1.0, 2.0, 3.0]), 0.7)
+    piola, derivative = first_piola(law, gradient, turn)
+    expected, inner = first_piola(law, gradient @ turn)
+    assert derivative is not None and inner is not None
+    assert np.allclose(piola, expected @ turn.T, atol=1e-11)
+    assert np.allclose(derivative, np.einsum("niAkB,JA,LB->niJkL", inner, turn, turn), atol=1e-10)
+
+
+class TestSignature:
+    """The frozen signature: shapes, types, chunks, bad points."""
+
+    law = random_law("m-3m", turned=False)
+
+    @pytest.mark.parametrize("n", [0, 1, 7, 2049])
+    def test_shapes(self, n: int) -> None:
+        answer = self.law.response(0.01 * np.ones((n, 6)))
+        assert answer.energy.shape == (n,) and answer.stress.shape == (n, 6) and answer.tangent.shape == (n, 21)
+        assert answer.state.shape == (n, 0) and answer.status.shape == (n,)
+        assert self.law.response(0.01 * np.ones((n, 6)), tangent=False).tangent is None
+
+    def test_numpy_and_torch_agree_and_keep_their_kind(self) -> None:
+        strain = sample_strains(0.08, 30, np.random.default_rng(0))
+        from_numpy, from_torch = self.law.response(strain), self.law.response(torch.from_numpy(strain))
+        assert isinstance(from_numpy.stress, np.ndarray) and isinstance(from_torch.stress, torch.Tensor)
+        assert np.array_equal(from_numpy.stress, from_torch.stress.numpy())
+        assert self.law.response(torch.from_numpy(strain).float()).stress.dtype == torch.float32
+
+    def test_the_21_entries_are_the_upper_triangle_row_by_row(self) -> None:
+        strain = sample_strains(0.08, 3, np.random.default_rng(0))
+        stress, tangent = self.law.stress_and_tangent(strain)
+        packed = self.law.response(strain).tangent
+        rows = [(i, j) for i in range(6) for j in range(i, 6)]
+        assert rows[:8] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 1), (1, 2)]
+        for place, (i, j) in enumerate(rows):
+            assert np.array_equal(packed[:, place], tangent[:, i, j]) and np.array_equal(
+                tangent[:, i, j], tangent[:, j, i]
+            )
+        assert stress.shape == (3, 6)
+
+    def test_order_of_points_and_chunks_change_nothing(self) -> None:
+        strain = sample_strains(0.08, 5000, np.random.default_rng(0))
+        whole = self.law.response(strain)
+        order = np.random.default_rng(1).permutation(len(strain))
+        shuffled = self.law.response(strain[order])
+        scale = np.linalg.norm(self.law.stiffness())
+        assert np.abs(shuffled.tangent - whole.tangent[order]).max() / scale < 1e-13
+        alone = self.law.response(strain[17:18])
+        assert np.abs(alone.stress - whole.stress[17]).max() / scale < 1e-13
+
+    def test_bad_points_are_flagged_and_leave_the_others_alone(self) -> None:
+        strain = sample_strains(0.05, 9, np.random.default_rng(0))
+        clean = self.law.response(strain)
+        spoilt = strain.copy()
+        spoilt[2, 0], spoilt[4, 1], spoilt[6] = np.nan, np.inf, [-0.6, 0, 0, 0, 0, 0]
+        spoilt[8] = 0.09 * np.array([1, 0, 0, 0, 0, 0])
+        answer = self.law.response(spoilt)
+        assert answer.status.tolist() == [OK, OK, INVALID, OK, INVALID, OK, INVALID, OK, OUT_OF_RANGE]
+        assert np.isnan(answer.stress[[2, 4, 6]]).all() and np.isfinite(answer.stress[8]).all()
+        good = [0, 1, 3, 5, 7]
+        assert np.array_equal(answer.stress[good], clean.stress[good])
+
+    def test_wrong_arguments_get_a_sentence(self) -> None:
+        with pytest.raises(ValueError, match=r"shape \(n, 6\).*got \(6,\)"):
+            self.law.response(np.zeros(6))
+        with pytest.raises(TypeError, match="real strains"):
+            self.law.response(np.zeros((2, 6), dtype=complex))
+        with pytest.raises(ValueError, match="takes no inputs"):
+            self.law.response(np.zeros((2, 6)), inputs=np.zeros(2))
+        with pytest.raises(ValueError, match="state of shape"):
+            self.law.response(np.zeros((2, 6)), state=np.zeros((2, 3)))
+        with pytest.raises(ValueError, match="expected a Hermann"):
+            SymmetricLaw("m3n")
+        with pytest.raises(ValueError, match="order from 2 to 6"):
+            SymmetricLaw("m-3m", order=9)
+
+    def test_repr_says_constants_range_and_error(self) -> None:
+        assert repr(self.law).startswith("SymmetricLaw('m-3m', C11=") and "trained to |E| ≤ 0.08" in repr(self.law)
