@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import ase
@@ -21,10 +22,10 @@ from scipy.stats import norm, qmc
 from tqdm import tqdm
 
 from . import mandel
-from .dataset import EV_PER_A3, StrainData, structure_to_dict
 from .groups import PointGroup
 from .moduli import smallest_acoustic_eigenvalue
-from .structures import standard_primitive
+from .states import EV_PER_A3, StrainData
+from .structures import standard_primitive, structure_to_dict
 
 #: Step of the central differences of stress that give a state's tangent (strain, dimensionless).
 DIFFERENCE_STEP = 1e-4
@@ -35,7 +36,7 @@ CalculatorFactory = Callable[[], Any]
 
 
 def calculator_factory(name: str) -> CalculatorFactory:
-    """A function that makes a calculator: 'emt', or the import path of any ASE calculator ('ase.calculators.lj:LennardJones').
+    """A function that makes a calculator: 'emt', 'lj', or the import path 'package.module:Name' of any.
 
     Raises
     ------
@@ -54,7 +55,10 @@ def calculator_factory(name: str) -> CalculatorFactory:
             f"'ase.calculators.lj:LennardJones', got {name!r}: {error}. Install its package, or correct the path."
         ) from error
     if not callable(factory):
-        raise ValueError(f"calculator: expected something to call, got {path!r} of type {type(factory).__name__}.")
+        raise ValueError(
+            f"calculator: expected something to call, got {path!r} of type {type(factory).__name__}. Name a class or a "
+            "function that returns a calculator."
+        )
     return factory
 
 
@@ -63,11 +67,12 @@ def relax_cell(atoms: Atoms, factory: CalculatorFactory) -> Atoms:
     relaxed = atoms.copy()
     relaxed.calc = factory()
     # ASE's optimisers stop on forces; the filter scales stress × volume to a force.
-    with BFGS(FrechetCellFilter(relaxed), logfile=None) as optimiser:
+    cell: Any = FrechetCellFilter(relaxed)
+    with BFGS(cell, logfile=None) as optimiser:
         if not optimiser.run(fmax=1e-5, steps=500):
             raise RuntimeError(
-                f"relax_cell: expected the cell of {atoms.get_chemical_formula()} to relax within 500 steps; it did not. "
-                "Check the structure and the calculator."
+                f"relax_cell: expected the cell of {atoms.get_chemical_formula()} to relax within 500 steps; it did "
+                "not. Check the structure and the calculator."
             )
     # The filter may leave a rotation of 1e-8; the reference has to stay in the standard frame.
     stretch = np.linalg.solve(atoms.cell.array, relaxed.cell.array).T
@@ -85,9 +90,11 @@ def plan_strains(number: int, max_strain: float, seed: int = 0) -> np.ndarray:
     """
     if number < 1 or not 0 < max_strain < 0.5:
         raise ValueError(
-            f"plan_strains: expected at least 1 state and 0 < max_strain < 0.5, got {number} and {max_strain}."
+            f"plan_strains: expected at least 1 state and 0 < max_strain < 0.5, got {number} and {max_strain}. "
+            "Green–Lagrange strain reaches −0.5 where a cell has no volume."
         )
-    points = qmc.Sobol(7, seed=seed).random_base2(int(np.ceil(np.log2(number))) if number > 1 else 0)[:number]
+    sobol: Any = qmc.Sobol  # the seed is rng in newer scipy, which still takes it
+    points = sobol(7, seed=seed).random_base2(int(np.ceil(np.log2(number))) if number > 1 else 0)[:number]
     points = np.clip(points, 1e-9, 1 - 1e-9)
     directions = norm.ppf(points[:, :6])
     directions /= np.linalg.norm(directions, axis=1)[:, None]
@@ -124,8 +131,8 @@ class StrainedCrystal:
             with BFGS(self.atoms, logfile=None) as optimiser:
                 if not optimiser.run(fmax=FORCE_TOLERANCE, steps=1000):
                     raise RuntimeError(
-                        f"StrainedCrystal: expected atoms to relax within 1000 steps at strain {np.round(strain, 4).tolist()};"
-                        " they did not. Use a smaller --max-strain."
+                        f"StrainedCrystal: expected atoms to relax within 1000 steps at strain "
+                        f"{np.round(strain, 4).tolist()}; they did not. Use a smaller --max-strain."
                     )
             force = _largest_force(self.atoms)
         energy = self.atoms.get_potential_energy() * EV_PER_A3 / self.volume - self.energy_zero
@@ -215,23 +222,24 @@ def strained_states(
     else:
         _start_worker(reference, calculator)
         states = list(_shown(map(_state, strains), number, progress))
-    arrays = {name: np.array([state[name] for state in states]) for name in states[0]}
+    arrays: dict[str, Any] = {name: np.array([state[name] for state in states]) for name in states[0]}
+    acoustic = arrays["acoustic"]
     return StrainData(
         strain=strains,
         **arrays,
-        flags=(arrays["acoustic"] <= 0).astype(np.int8),
+        flags=(acoustic <= 0).astype(np.int8),
         group=group,
         units="GPa",
         kind="relaxed-ion",
         cell_ref=reference.cell.array,
         structure=structure_to_dict(reference),
         provenance={
-            "source": str(structure) if isinstance(structure, (str, bytes)) else reference.get_chemical_formula(),
+            "source": Path(structure).name if isinstance(structure, (str, Path)) else reference.get_chemical_formula(),
             "calculator": calculator,
             "ase": ase.__version__,
             "seed": seed,
             "max_strain": max_strain,
-            "non_elliptic_states": int(np.sum(arrays["acoustic"] <= 0)),
+            "non_elliptic_states": int(np.sum(acoustic <= 0)),
         },
     )
 

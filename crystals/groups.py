@@ -17,6 +17,9 @@ import numpy as np
 from .rotations import check_rotation, rotation_about, rotation_to_direction
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
     from pymatgen.core import Structure
 
 _X, _Y, _Z, _DIAGONAL, _BODY = np.eye(3)[0], np.eye(3)[1], np.eye(3)[2], np.array([1.0, 1.0, 0.0]), np.ones(3)
@@ -267,8 +270,8 @@ def stated_group(found: PointGroup, stated: str) -> PointGroup:
             return candidate
     same = f" It has the strain response of {found.laue.symbol}." if found.laue.symbol == wanted.symbol else ""
     raise ValueError(
-        f"point group: expected {found.symbol}, which the structure shows, or one of its subgroups, got {wanted.symbol}, "
-        f"whose operations the structure does not have.{same} Correct the statement, leave it out, or look for a "
+        f"point group: expected {found.symbol}, which the structure shows, or one of its subgroups, got "
+        f"{wanted.symbol}, whose operations it does not have.{same} Correct the statement, leave it out, or look for a "
         "distorted structure."
     )
 
@@ -372,8 +375,8 @@ class PointGroup:
         left, stretches, right = np.linalg.svd(given)
         if np.max(np.abs(stretches - 1.0), initial=0.0) > tolerance:
             raise ValueError(
-                f"PointGroup.from_operations: expected orthogonal matrices to within {tolerance:g}, got singular values "
-                f"from {stretches.min():.3f} to {stretches.max():.3f}. Use Cartesian, not fractional, matrices."
+                f"PointGroup.from_operations: expected orthogonal matrices to within {tolerance:g}, got singular "
+                f"values from {stretches.min():.3f} to {stretches.max():.3f}. Use Cartesian, not fractional, matrices."
             )
         closed = _close(list(left @ right), tolerance=2 * tolerance)
         census = _census(closed)
@@ -390,7 +393,7 @@ class PointGroup:
         )
 
     @classmethod
-    def from_structure(cls, structure: Structure, symprec: float = 0.01) -> PointGroup:
+    def from_structure(cls, structure: Structure | Atoms | str | Path, symprec: float = 0.01) -> PointGroup:
         """The point group of a pymatgen `Structure` (or ASE `Atoms`) in the Cartesian frame of its lattice.
 
         The frame follows the lattice, not the Cartesian axes: z ∥ c and x ∥ a (its part normal to c) of the

@@ -17,8 +17,8 @@ def _unit(where: str, direction: np.ndarray) -> np.ndarray:
     direction = np.asarray(direction, dtype=float)
     if direction.shape != (3,) or not np.all(np.isfinite(direction)) or not np.any(direction):
         raise ValueError(
-            f"{where}: expected a nonzero axis of shape (3,), got {direction.tolist()}. Give three finite numbers, such "
-            "as [1, 1, 0]."
+            f"{where}: expected a nonzero axis of shape (3,), got {direction.tolist()}. Give three finite "
+            "numbers, such as [1, 1, 0]."
         )
     direction = direction / np.max(np.abs(direction))
     return direction / np.linalg.norm(direction)

@@ -54,8 +54,8 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
         atoms = Atoms(AseAtomsAdaptor.get_atoms(structure))
     if not np.all(np.isfinite(atoms.cell.array)) or not np.all(np.isfinite(atoms.positions)) or len(atoms) == 0:
         raise ValueError(
-            f"as_atoms: expected atoms with finite cell and positions, got {len(atoms)} atoms, some number NaN or infinite"
-            " or none at all. Correct the structure."
+            f"as_atoms: expected atoms with finite cell and positions, got {len(atoms)} atoms, or numbers that are "
+            "NaN or infinite. Correct the structure."
         )
     if not np.all(atoms.pbc) or abs(np.linalg.det(atoms.cell.array)) < 1e-6:
         raise ValueError(
@@ -129,7 +129,7 @@ def _conventional(where: str, structure: Any, symprec: float) -> _Conventional:
     standard = np.linalg.solve(rows, own)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        database = spglib.get_symmetry_from_database(found.hall_number)
+        database: Any = spglib.get_symmetry_from_database(found.hall_number)
     rotations = np.unique(database["rotations"], axis=0)
     shifts = database["translations"][np.all(database["rotations"] == np.eye(3, dtype=int), axis=(1, 2))]
     centring = str(found.international)[0]
@@ -216,7 +216,7 @@ def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
 
 
 def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
-    """The primitive cell, symmetrised, turned into the standard frame: z ∥ c, and x ∥ a where a ⊥ c, of the conventional.
+    """The primitive cell, symmetrised, turned into the standard frame: z ∥ c and x ∥ a of the conventional cell.
 
     Parameters
     ----------
@@ -247,3 +247,11 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
             kept.append(place)
     numbers = np.asarray(found.std_types)[kept]
     return Atoms(numbers=numbers, cell=lattice, scaled_positions=coordinates[kept] % 1.0, pbc=True)
+
+
+def structure_to_dict(atoms: Atoms) -> dict[str, Any]:
+    """pymatgen dictionary of a structure."""
+    from pymatgen.core import Structure  # slow to import
+
+    structure = Structure(atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions())
+    return dict(structure.as_dict())

@@ -1,0 +1,146 @@
+"""Strained cells matched to a reference cell: which supercell of it each one is, and its deformation gradient.
+
+Cells hold their vectors in rows. A frame's cell L is a strained copy of the supercell M L₀, M integer, so that
+F = ((M L₀)⁻¹ L)ᵀ. M is fixed by the number of atoms, not by rounding alone: a cell of ten reference cells strained by
+6 % looks like eleven.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from . import mandel
+
+#: Beyond this |E| a cell is taken for a wrong frame or cell, not for a strained reference.
+IMPLAUSIBLE_STRAIN = 0.3
+# Beyond this |E| another basis of the same lattice is looked for.
+_DOUBTFUL_STRAIN = 0.15
+
+
+@dataclass(frozen=True)
+class CellMatch:
+    """Frames matched to a reference.
+
+    Attributes
+    ----------
+    gradients : (n, 3, 3)
+        Deformation gradients F.
+    multiples : (n, 3, 3)
+        Supercell matrices M: integers, or fractions where the frames are primitive cells of a centred reference.
+    atoms : int
+        Atoms in the reference cell.
+    misfits : dict
+        Place of each frame that is no strained copy, and the reason.
+    """
+
+    gradients: np.ndarray
+    multiples: np.ndarray
+    atoms: int
+    misfits: dict[int, str]
+
+
+def match_cells(cells: np.ndarray, sizes: np.ndarray, cell_ref: np.ndarray, atoms: int | None = None) -> CellMatch:
+    """Deformation gradients and supercell matrices of strained cells.
+
+    Parameters
+    ----------
+    cells : (n, 3, 3)
+        Cells (Å).
+    sizes : (n,)
+        Number of atoms in each.
+    cell_ref : (3, 3)
+        Reference cell (Å).
+    atoms : int, optional
+        Number of atoms in the reference cell, where it is known.
+    """
+    density = float(np.median(sizes / np.abs(np.linalg.det(cells)))) * abs(float(np.linalg.det(cell_ref)))
+    candidates = [atoms] if atoms else range(max(1, int(0.6 * density)), int(np.ceil(1.6 * density)) + 1)
+    best: tuple[float, CellMatch] | None = None
+    # Fractions only where whole supercells do not fit most of the frames.
+    for denominator in (1, 2, 3):
+        for number in candidates:
+            counts = denominator**3 * sizes / number
+            if np.mean(np.abs(counts - np.round(counts)) < 1e-9) <= 0.5:
+                continue
+            match = _match(cells, sizes, cell_ref, number, denominator)
+            strains = np.linalg.norm(mandel.green_lagrange(match.gradients), axis=1)
+            score = (len(match.misfits) / len(cells), float(np.median(strains)))
+            if score[0] < 0.5 and (best is None or sum(score) < best[0]):
+                best = sum(score), match
+        if best is not None:
+            return best[1]
+    # Nothing fits: say how far the plain comparison is off.
+    return _match(cells, sizes, cell_ref, max(1, round(density)) if atoms is None else atoms, 1)
+
+
+def _match(cells: np.ndarray, sizes: np.ndarray, cell_ref: np.ndarray, atoms: int, denominator: int) -> CellMatch:
+    usual = int(np.median(sizes))
+    unit = cell_ref / denominator
+    gradients, multiples, misfits = [], [], {}
+    for place, (cell, size) in enumerate(zip(cells, sizes, strict=True)):
+        count = denominator**3 * size / atoms
+        whole = abs(count - round(count)) < 1e-9
+        multiple = _supercell(cell, unit, round(count)) if whole else None
+        if multiple is None:
+            multiple = np.eye(3) * denominator
+        gradient = np.linalg.solve(multiple @ unit, cell).T
+        strain = float(np.linalg.norm(mandel.green_lagrange(gradient)))
+        misfit = not whole or strain > IMPLAUSIBLE_STRAIN or np.linalg.det(gradient) <= 0
+        other = None
+        if whole and (misfit or strain > _DOUBTFUL_STRAIN):
+            other = _other_basis(cell, multiple @ unit, strain)
+        if misfit or other is not None:
+            misfits[place] = f"{size} atoms, where the others have {usual}, implies |E| = {strain:.2f}"
+            if other is not None:
+                basis, smaller = other
+                misfits[place] += (
+                    f"; its lattice basis is another one (integer rows {basis.tolist()} times its vectors give "
+                    f"|E| = {smaller:.2f})"
+                )
+        gradients.append(gradient)
+        multiples.append(multiple / denominator)
+    return CellMatch(np.array(gradients), np.array(multiples), atoms, misfits)
+
+
+def _supercell(cell: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray | None:
+    """The integer matrix of determinant `count` with the smallest |E| of `cell` from its multiple of `unit`."""
+    if count < 1:
+        return None
+    # |E| does not see rotations: the plain multiples of the vectors come first, so that turned frames are themselves.
+    lengths = np.linalg.norm(cell, axis=1) / np.linalg.norm(unit, axis=1)
+    plain = np.array([np.diag(np.floor(lengths) + np.array(up)) for up in itertools.product((0, 1), repeat=3)])
+    real = cell @ np.linalg.inv(unit)
+    near = np.floor(real + 1e-9) + _steps()
+    candidates = np.concatenate([plain, near])
+    candidates = candidates[np.abs(np.linalg.det(candidates) - count) < 0.5]
+    if not len(candidates):
+        return None
+    gradients = np.swapaxes(np.linalg.solve(candidates @ unit, np.broadcast_to(cell, candidates.shape)), 1, 2)
+    strains = np.linalg.norm(mandel.green_lagrange(gradients), axis=1)
+    return candidates[int(np.argmax(strains <= strains.min() + 1e-6))]
+
+
+@cache
+def _steps() -> np.ndarray:
+    return np.array(list(itertools.product((0.0, 1.0), repeat=9))).reshape(-1, 3, 3)
+
+
+@cache
+def _unimodular() -> np.ndarray:
+    integers = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=9))).reshape(-1, 3, 3)
+    return integers[np.abs(np.linalg.det(integers) - 1.0) < 0.5]
+
+
+def _other_basis(cell: np.ndarray, reference: np.ndarray, strain: float) -> tuple[np.ndarray, float] | None:
+    """The unimodular matrix that carries a re-reduced lattice basis to the reference's, and the |E| then, or None."""
+    integers = _unimodular()
+    gradients = np.swapaxes(np.linalg.inv(reference) @ (integers @ cell), 1, 2)
+    sizes = np.linalg.norm(mandel.green_lagrange(gradients), axis=1)
+    best = int(np.argmin(sizes))
+    if sizes[best] > min(_DOUBTFUL_STRAIN, 0.5 * strain):
+        return None
+    return integers[best].astype(int), float(sizes[best])

@@ -1,0 +1,279 @@
+"""The record of strain, energy and stress that laws are fitted to, and the only conversion of units.
+
+Conventions: strain is Green–Lagrange E, stress second Piola–Kirchhoff S, both Mandel; energy is the energy density
+W = (U − U₀)/V₀ per reference volume. Kept as HDF5, schema 1.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .groups import PointGroup
+from .record import read_record, write_record
+from .rotations import mandel_rotation
+
+SCHEMA = 1
+#: 1 eV/Å³ in GPa.
+EV_PER_A3 = 160.2176634
+#: Stress units that are understood, in Pa.
+STRESS_UNITS = {"Pa": 1.0, "kPa": 1e3, "bar": 1e5, "MPa": 1e6, "kbar": 1e8, "GPa": 1e9, "eV/A3": EV_PER_A3 * 1e9}
+#: Kinds of data.
+KINDS = ("relaxed-ion", "clamped-ion", "unknown")
+_CONTENT = "constitutive strain data"
+# Shape of each array but for the states' axis.
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "strain": (6,), "stress": (6,), "energy": (), "deformation_gradient": (3, 3), "cauchy": (6,), "cell": (3, 3),
+    "cell_ref": (3, 3), "max_force": (), "acoustic": (), "flags": (), "numbers": (),
+}  # fmt: skip
+_REQUIRED = ("strain", "stress", "deformation_gradient", "cauchy")
+_WHOLE: dict[str, type] = {"flags": np.int8, "numbers": np.int64}
+
+
+def convert(values: Any, source: str, target: str) -> np.ndarray:
+    """Convert stresses or energy densities between the units of `STRESS_UNITS`."""
+    for unit in (source, target):
+        if unit not in STRESS_UNITS:
+            raise ValueError(
+                f"convert: expected a unit among {', '.join(STRESS_UNITS)}, got {unit!r}. Name one of them."
+            )
+    return np.asarray(values, dtype=float) * (STRESS_UNITS[source] / STRESS_UNITS[target])
+
+
+@dataclass
+class StrainData:
+    """States of one material.
+
+    Attributes
+    ----------
+    strain : (n, 6)
+        Green–Lagrange strain from the reference cell, Mandel.
+    stress : (n, 6)
+        Second Piola–Kirchhoff stress, Mandel, in `units`.
+    energy : (n,) or None
+        Energy density per reference volume, in `units`, counted from an arbitrary zero.
+    deformation_gradient : (n, 3, 3)
+        F from the reference cell.
+    cauchy : (n, 6)
+        Cauchy stress, Mandel, in `units`.
+    group : PointGroup or None
+        Point group of the reference, in the frame of the strains.
+    units : str
+        Unit of stress and energy density.
+    kind : str
+        'relaxed-ion', 'clamped-ion' or 'unknown'.
+    cell, cell_ref : (n, 3, 3), (3, 3)
+        Cells in Å, vectors in rows; identity-scaled for data without atoms.
+    max_force, acoustic : (n,) or None
+        Largest force (eV/Å) and smallest acoustic-tensor eigenvalue (`units`) of each state.
+    names : list of str
+        What an error calls each state.
+    numbers : (n,) int, or None
+        Number of each state's frame in the file it comes from, counted from 0; None where there is no such file.
+    structure : dict or None
+        Reference structure as a pymatgen dictionary.
+    provenance : dict
+        Where the data come from.
+    """
+
+    strain: np.ndarray
+    stress: np.ndarray
+    energy: np.ndarray | None
+    deformation_gradient: np.ndarray
+    cauchy: np.ndarray
+    group: PointGroup | None
+    units: str = "GPa"
+    kind: str = "unknown"
+    cell: np.ndarray | None = None
+    cell_ref: np.ndarray | None = None
+    max_force: np.ndarray | None = None
+    acoustic: np.ndarray | None = None
+    flags: np.ndarray | None = None
+    names: list[str] = field(default_factory=list)
+    numbers: np.ndarray | None = None
+    structure: dict[str, Any] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.strain)
+        if n == 0:
+            raise ValueError(
+                "StrainData: expected at least one state, got none. Check the file and the frames left out."
+            )
+        for name, tail in _SHAPES.items():
+            array = getattr(self, name)
+            if array is None:
+                if name in _REQUIRED:
+                    raise ValueError(f"StrainData: expected {name}, got None. Compute it from what is known.")
+                continue
+            array = np.asarray(array, dtype=_WHOLE.get(name, np.float64))
+            shape = tail if name == "cell_ref" else (n, *tail)
+            if array.shape != shape:
+                raise ValueError(
+                    f"StrainData: expected {name} of shape {shape}, got {array.shape}. Each state has one row."
+                )
+            setattr(self, name, array)
+        if self.units not in STRESS_UNITS:
+            raise ValueError(
+                f"StrainData: expected units among {', '.join(STRESS_UNITS)}, got {self.units!r}. Convert the data."
+            )
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"StrainData: expected a kind among {', '.join(KINDS)}, got {self.kind!r}. Say 'unknown' if it is."
+            )
+        self.names = [str(name) for name in self.names] or [f"state {i}" for i in range(n)]
+        if len(self.names) != n:
+            raise ValueError(
+                f"StrainData: expected {n} names, one for each state, got {len(self.names)}. Give none to number them."
+            )
+        for name in _SHAPES:
+            array = getattr(self, name)
+            if array is None or name in _WHOLE:
+                continue
+            if name == "cell_ref":
+                if not np.all(np.isfinite(array)):
+                    raise ValueError("StrainData: expected a finite cell_ref, got NaN or infinity. Correct the cell.")
+                continue
+            bad = np.flatnonzero(~np.isfinite(array.reshape(n, -1)).all(axis=1))
+            if len(bad):
+                remedy = (
+                    "Remove these states"
+                    if self.numbers is None
+                    else f"Leave out --skip-frames {listed(self.numbers[bad])}"
+                )
+                raise ValueError(
+                    f"StrainData: expected finite {name}, got NaN or infinity in {len(bad)} of {n} states, first in "
+                    f"{self.names[bad[0]]}. {remedy}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.strain)
+
+    def __repr__(self) -> str:
+        group = self.group.symbol if self.group else "unknown group"
+        largest = np.linalg.norm(self.strain, axis=1).max(initial=0.0)
+        return f"StrainData({len(self)} states, {group}, |E| ≤ {largest:.3f}, {self.units}, {self.kind})"
+
+    def take(self, rows: Any) -> StrainData:
+        """The states with the given indices or mask."""
+        index = np.atleast_1d(np.arange(len(self))[rows])
+        arrays = {name: getattr(self, name) for name in _SHAPES if name != "cell_ref"}
+        parts = {name: None if array is None else array[index] for name, array in arrays.items()}
+        return replace(self, names=[self.names[i] for i in index], **parts)
+
+    def orbits(self, tolerance: float = 2e-3) -> np.ndarray:
+        """Label (n,) of each state's symmetry orbit: states that the group maps onto each other share one.
+
+        Parameters
+        ----------
+        tolerance : float
+            Largest distance |R E₁ − E₂| of twins. Data from input files carry rounded cells.
+        """
+        if self.group is None or not self.group.is_finite:
+            turns = np.eye(6)[None]
+        else:
+            turns = mandel_rotation(self.group.rotations)
+        labels = np.arange(len(self))
+        for i in range(len(self)):
+            images = self.strain[i] @ np.swapaxes(turns, 1, 2)
+            near = np.min(np.linalg.norm(images[:, None] - self.strain[None], axis=2), axis=0) < tolerance
+            old = np.unique(labels[near])
+            labels[np.isin(labels, old)] = old.min()
+        return np.unique(labels, return_inverse=True)[1]
+
+    def write(self, path: str | Path) -> None:
+        """Write HDF5, schema 1: to a temporary name beside the target, then renamed.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be written.
+        """
+        arrays = {name: getattr(self, name) for name in _SHAPES if getattr(self, name) is not None}
+        attributes = {
+            "schema": SCHEMA,
+            "content": _CONTENT,
+            "units": self.units,
+            "kind": self.kind,
+            "component_order": "11 22 33 23 13 12, Mandel",
+            "frame": json.dumps(None if self.group is None else self.group.frame.tolist()),
+            "point_group": "" if self.group is None else self.group.symbol,
+        }
+        values = {"structure": self.structure, "provenance": self.provenance, "names": self.names}
+        texts = {name: json.dumps(value, default=_plain) for name, value in values.items()}
+        write_record(Path(path), attributes, texts, arrays)
+
+    @classmethod
+    def read(cls, path: str | Path, **options: Any) -> StrainData:
+        """Read a data set: .h5/.hdf5 (schema 1), .extxyz/.xyz (needs `reference`, see `read_extended_xyz`).
+
+        Raises
+        ------
+        OSError
+            Where there is no such file.
+        ValueError
+            For a file that is damaged or something else, with the reason.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise OSError(f"StrainData.read: expected a file, got {str(path)!r}, which does not exist. Check the path.")
+        if path.suffix in (".h5", ".hdf5"):
+            if any(value is not None and value != () for value in options.values()):
+                raise ValueError(
+                    f"StrainData.read: expected no options for {path.name!r}, which says all itself, got "
+                    f"{', '.join(options)}. Give these when the data set is made."
+                )
+            return _read_hdf5(path)
+        if path.suffix in (".extxyz", ".xyz"):
+            from .extended_xyz import read_extended_xyz  # makes these records
+
+            return read_extended_xyz(path, **options)
+        raise ValueError(
+            f"StrainData.read: expected .h5, .hdf5, .extxyz or .xyz, got {path.name!r}. Plain tables of F, P and W are "
+            "read by read_tables (command line: --format table)."
+        )
+
+
+def listed(numbers: Any) -> str:
+    """Whole numbers as --skip-frames takes them."""
+    return ",".join(str(int(number)) for number in numbers)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold instead of numpy's own types and paths."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _read_hdf5(path: Path) -> StrainData:
+    axes = {name: len(tail) + (name != "cell_ref") for name, tail in _SHAPES.items()}
+    attributes, texts, arrays = read_record(path, ("structure", "provenance", "names"), axes)
+    if attributes.get("schema") != SCHEMA or attributes.get("content", _CONTENT) != _CONTENT:
+        raise ValueError(
+            f"{path.name}: expected strain data of schema {SCHEMA}, got schema {attributes.get('schema', 'none')} of "
+            f"{attributes.get('content', 'something else')}. Update this package, or make the file again."
+        )
+    missing = [name for name in _REQUIRED if name not in arrays]
+    missing += [name for name in ("units", "kind", "point_group", "frame") if name not in attributes]
+    if missing:
+        raise ValueError(f"{path.name}: expected {', '.join(missing)}, got none. Make the file again.")
+    try:
+        frame = json.loads(str(attributes["frame"]))
+        parsed = {name: json.loads(text) for name, text in texts.items()}
+        kinds = {"structure": (dict, type(None)), "provenance": (dict,), "names": (list,)}
+        for name, value in parsed.items():
+            if not isinstance(value, kinds[name]):
+                raise ValueError(f"{name} is a JSON {type(value).__name__}")
+        symbol = str(attributes["point_group"])
+        group = PointGroup(symbol, None if frame is None else np.array(frame, dtype=float)) if symbol else None
+        fields: dict[str, Any] = {"energy": None, **arrays, **parsed}
+        return StrainData(group=group, units=str(attributes["units"]), kind=str(attributes["kind"]), **fields)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path.name}: expected strain data of schema {SCHEMA}, got a file with a fault: {error}"
+        ) from error
