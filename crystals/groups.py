@@ -132,22 +132,21 @@ def _tidy(matrices: np.ndarray) -> np.ndarray:
 
 def _close(generators: list[np.ndarray], limit: int = 192, tolerance: float = 1e-6) -> np.ndarray:
     """All products of the generators, the identity first."""
-    elements = [np.eye(3)]
+    elements = np.eye(3)[None]
     frontier = elements
-    while frontier:
-        new: list[np.ndarray] = []
+    while len(frontier):
+        start = len(elements)
         for element, generator in itertools.product(frontier, generators):
             product = generator @ element
-            if all(np.max(np.abs(product - known)) > tolerance for known in elements + new):
-                new.append(product)
-        elements = elements + new
-        frontier = new
+            if np.abs(elements - product).max(axis=(1, 2)).min() > tolerance:
+                elements = np.concatenate([elements, product[None]])
+        frontier = elements[start:]
         if len(elements) > limit:
             raise ValueError(
                 f"PointGroup: expected operations that close into a finite group, got more than {limit} products. "
                 "Check the matrices, or name a Curie limit group such as '∞/mm'."
             )
-    return np.array(elements)
+    return elements
 
 
 @cache

@@ -153,23 +153,22 @@ def _conventional(where: str, structure: Any, symprec: float) -> _Conventional:
             return _Conventional(basis @ standard, basis, rotations, centring, found)
     # Else the one of the equally good bases of spglib's lattice whose axes lie nearest to those of the own cell.
     metric = standard @ standard.T
-    equal = [basis for basis in _signed_bases() if np.allclose(basis @ metric @ basis.T, metric, rtol=1e-3, atol=1e-3)]
-    equal = [basis for basis in equal if qualifies(basis)]
+    bases = _signed_bases()
+    change = np.max(np.abs(bases @ metric @ np.swapaxes(bases, 1, 2) - metric), axis=(1, 2))
+    equal = [basis for basis in bases[change < 1e-3 * np.max(metric)] if qualifies(basis)]
     near = [round(float(np.trace(_axes(basis @ standard).T @ _axes(own))), 5) for basis in equal]
     basis = equal[int(np.argmax(near))]
     return _Conventional(basis @ standard, basis, rotations, centring, found)
 
 
 @cache
-def _signed_bases() -> tuple[np.ndarray, ...]:
+def _signed_bases() -> np.ndarray:
     """Unimodular matrices of entries −1, 0, 1 that can be rotations of a conventional cell, the identity first."""
-    rows = [np.array(row) for row in itertools.product((0, 1, -1), repeat=3) if 0 < np.count_nonzero(row) <= 2]
-    found = [np.eye(3)]
-    for chosen in itertools.product(rows, repeat=3):
-        basis = np.array(chosen, dtype=float)
-        if round(float(np.linalg.det(basis))) == 1 and not np.array_equal(basis, np.eye(3)):
-            found.append(basis)
-    return tuple(found)
+    rows = np.array([row for row in itertools.product((0, 1, -1), repeat=3) if 0 < np.count_nonzero(row) <= 2], float)
+    places = np.array(list(itertools.product(range(len(rows)), repeat=3)))
+    bases = rows[places]
+    bases = bases[np.abs(np.linalg.det(bases) - 1.0) < 0.5]
+    return np.concatenate([np.eye(3)[None], bases])
 
 
 def _same_rows(first: np.ndarray, second: np.ndarray, period: float = 0.0) -> bool:
