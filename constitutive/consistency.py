@@ -8,7 +8,7 @@ import numpy as np
 
 from crystals.dataset import STRESS_UNITS, StrainData
 
-from .least_squares import PolynomialFit
+from .least_squares import Choice, PolynomialFit
 
 #: Energies that miss the stresses by more than this many times the noise are left out of the fit.
 NOISE_FACTOR = 3.0
@@ -47,8 +47,14 @@ class Consistency:
         )
 
 
-def question(data: StrainData, order: int) -> Consistency | None:
+def question(data: StrainData, choice: Choice) -> Consistency | None:
     """Predict the energies from the stresses; None where the data have no energies.
+
+    Parameters
+    ----------
+    data : StrainData
+    choice : Choice
+        Degree and ridge parameter of the polynomials that ask.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def question(data: StrainData, order: int) -> Consistency | None:
     """
     if data.energy is None:
         return None
-    fit = PolynomialFit(data, order, use_energy=False, prior=1e-8)
+    fit = PolynomialFit(data, choice.order, use_energy=False, prior=choice.prior)
     predicted = fit.energy(data.strain)
     predicted, given = predicted - predicted.mean(), data.energy - data.energy.mean()
     size = float(np.sqrt(np.mean(given**2)))
@@ -85,7 +91,7 @@ def question(data: StrainData, order: int) -> Consistency | None:
         )
     residual = float(np.sqrt(np.mean(np.sum((fit.stress(data.strain) - data.stress) ** 2, axis=1))))
     strain = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
-    alone = PolynomialFit(data, order, use_stress=False, prior=1e-8)
+    alone = PolynomialFit(data, choice.order, use_stress=False, prior=choice.prior)
     scatter = alone.energy(data.strain) - data.energy
     noise = max(residual * strain, float(np.std(scatter)), 1e-12 * size)
     found = mismatch(1.0)

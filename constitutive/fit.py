@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from crystals import mandel
 from crystals.dataset import StrainData
+from crystals.groups import PointGroup
+from crystals.invariants import invariant_count
 from crystals.moduli import elastic_constants
 from crystals.rotations import mandel_rotation
 
 from .consistency import Consistency, question
-from .least_squares import PolynomialFit, Problem, Reference
+from .least_squares import Choice, PolynomialFit, Problem, Reference
 from .polynomial import stiffness_basis
 from .symmetric import SymmetricLaw
 
@@ -27,9 +29,11 @@ from .symmetric import SymmetricLaw
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 #: Levenberg–Marquardt steps at each.
 STEPS = 15
-#: Degrees tried for the polynomial part, and ridge parameters for its scaled coefficients.
-ORDERS = (3, 4, 5, 6)
-PRIORS = (1e-8, 1e-5)
+#: Highest degree of the polynomial part, and most coefficients it may have (a triclinic law stops at degree 4).
+LARGEST_ORDER = 6
+LARGEST_POLYNOMIAL = 200
+#: Ridge parameters tried for its coefficients.
+PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 #: Inner folds: leave-one-orbit-out, at most this many, for the polynomial; fewer for the costlier network.
 POLYNOMIAL_FOLDS = 12
 NETWORK_FOLDS = 4
@@ -65,6 +69,7 @@ class Fitted:
     law: SymmetricLaw
     reference: Reference
     order: int
+    prior: float
     alpha: float
 
     def stress(self, strain: np.ndarray) -> np.ndarray:
@@ -73,26 +78,31 @@ class Fitted:
         return self.reference.from_law(self.law.response(inside, tangent=False).stress)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What cross-validation chose for the polynomial part: degree and ridge parameter."""
+def default_order(group: PointGroup) -> int:
+    """The highest degree up to `LARGEST_ORDER` whose coefficients number at most `LARGEST_POLYNOMIAL`."""
+    symbol, total = group.laue.symbol, 0
+    for order in range(3, LARGEST_ORDER + 1):
+        total += invariant_count(symbol, order)
+        if total > LARGEST_POLYNOMIAL:
+            return max(3, order - 1)
+    return LARGEST_ORDER
 
-    order: int
-    prior: float
 
-
-def choose_polynomial(data: StrainData, orbits: np.ndarray, use_energy: bool, seed: int) -> Choice:
-    """Degree and ridge parameter with the least cross-validated stress error, folds by orbit."""
+def choose_polynomial(
+    data: StrainData, orbits: np.ndarray, use_energy: bool, seed: int, order: int | None = None
+) -> Choice:
+    """Ridge parameter with the least cross-validated stress error, folds by orbit."""
+    assert data.group is not None
+    order = default_order(data.group) if order is None else order
     folds = orbit_folds(orbits, min(POLYNOMIAL_FOLDS, len(np.unique(orbits))), seed)
     errors = {}
-    for choice in (Choice(order, prior) for order in ORDERS for prior in PRIORS):
+    for prior in PRIORS:
         predicted = np.empty_like(data.stress)
         for fold in np.unique(folds):
             out = folds == fold
-            fit = PolynomialFit(data.take(~out), choice.order, use_energy, choice.prior)
-            predicted[out] = fit.stress(data.strain[out])
-        errors[choice] = stress_error(predicted, data.stress)
-    return min(errors, key=lambda choice: errors[choice])
+            predicted[out] = PolynomialFit(data.take(~out), order, use_energy, prior).stress(data.strain[out])
+        errors[prior] = stress_error(predicted, data.stress)
+    return Choice(order, min(errors, key=lambda prior: errors[prior]))
 
 
 def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool) -> Problem:
@@ -122,7 +132,7 @@ def _path(
     for alpha in alphas:
         problem.minimise(alpha, STEPS, shown)
         problem.store()
-        yield alpha, Fitted(problem.law, problem.reference(), problem.law.order, alpha)
+        yield alpha, Fitted(problem.law, problem.reference(), problem.law.order, problem.prior, alpha)
 
 
 def _choose_alpha(
@@ -136,14 +146,13 @@ def _choose_alpha(
     for fold in np.unique(folds)[: 1 if many else None]:
         inside = folds != fold
         problem = _start(data.take(inside), choice, widths, seed, use_energy)
-        reached, first = 0, 0.0
-        for place, (_, fitted) in enumerate(_path(problem, ALPHAS, shown)):
-            error = float(np.sum((fitted.stress(data.strain[~inside]) - data.stress[~inside]) ** 2))
-            wrong[place] += error
-            reached, first = place, first or error
-            if error > 4.0 * first:  # the network has left the data; weaker decay only makes it worse
-                break
-        wrong[reached + 1 :] = np.inf
+        for place, (_, fitted) in enumerate(_path(problem, ALPHAS[: int(np.sum(np.isfinite(wrong)))], shown)):
+            wrong[place] += np.sum((fitted.stress(data.strain[~inside]) - data.stress[~inside]) ** 2)
+        # the path is followed no further than where the network still promises something
+        promising = np.flatnonzero(wrong < 2.0 * wrong[0])
+        wrong[promising.max(initial=0) + 1 :] = np.inf
+        if not np.any(wrong[1:] < np.inf):
+            break
     best = int(np.argmin(wrong))
     return ALPHAS[best if wrong[best] < WORTHWHILE**2 * wrong[0] else 0]
 
@@ -153,7 +162,7 @@ def _fit_training(
     shown: Callable[[], None] | None,
 ) -> Fitted:  # fmt: skip
     orbits = data.orbits()
-    choice = choose_polynomial(data, orbits, use_energy, seed) if order is None else Choice(order, PRIORS[0])
+    choice = choose_polynomial(data, orbits, use_energy, seed, order)
     alpha = _choose_alpha(data, orbits, choice, widths, seed, use_energy, shown)
     problem = _start(data, choice, widths, seed, use_energy)
     fitted = None
@@ -216,8 +225,8 @@ def fit(
 ) -> SymmetricLaw:
     """Fit W(E) to energies and stresses; group, frame, unit and kind come from the data.
 
-    The polynomial degree and the network's weight decay are chosen by cross-validation inside the training states, by
-    symmetry orbit. The held-out states are looked at once, at the end.
+    The ridge on the polynomial and the network's weight decay are chosen by cross-validation inside the training
+    states, by symmetry orbit. The held-out states are looked at once, at the end.
 
     Parameters
     ----------
@@ -225,7 +234,7 @@ def fit(
     seed : int
         Seed of the split, the folds and the initial weights. Same seed, same machine, same law.
     order : int, optional
-        Degree of the polynomial part; chosen from 3 … 6 by default.
+        Degree of the polynomial part; by default 6, less where that would take more than 200 coefficients.
     widths : tuple of int
         Hidden layers of the network.
     held_out : float
@@ -252,7 +261,7 @@ def fit(
         orbits = data.orbits()
         folds = orbit_folds(orbits, max(2, round(1.0 / held_out)), seed)
         training, testing = data.take(folds != 0), data.take(folds == 0)
-    consistency = question(training, choose_polynomial(training, training.orbits(), False, seed).order)
+    consistency = question(training, choose_polynomial(training, training.orbits(), False, seed))
     use_energy = consistency is not None and consistency.use_energy
     with _bar("fit", progress) as shown:
         fitted = _fit_training(training, order, widths, seed, use_energy, shown)
@@ -273,6 +282,7 @@ def _finish(
         "training_states": len(training),
         "training_stress_error": stress_error(fitted.stress(training.strain), training.stress),
         "order": fitted.order,
+        "ridge": fitted.prior,
         "weight_decay": fitted.alpha,
         "energies": None if consistency is None else str(consistency),
         "parameters": int(sum(p.numel() for p in law.parameters())),
@@ -343,7 +353,7 @@ def cross_validate(
     fold = orbit_folds(orbits, folds, seed)
     predicted = np.empty_like(data.stress)
     rivals = {order: np.empty_like(data.stress) for order in range(2, 7)}
-    consistency = question(data, choose_polynomial(data, orbits, False, seed).order)
+    consistency = question(data, choose_polynomial(data, orbits, False, seed))
     use_energy = consistency is not None and consistency.use_energy
     with _bar(f"{folds}-fold cross-validation", progress) as shown:
         for number in range(folds):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import factorial
 
 import numpy as np
 import torch
@@ -38,9 +39,31 @@ def invariant_stretches(group: PointGroup) -> np.ndarray:
     return mandel.from_mandel(vectors @ mandel_rotation(group.frame).T)
 
 
+#: Elastic constants grow about tenfold from one order to the next (Hiki and Granato 1966,
+#: doi:10.1103/PhysRev.144.411): the scale of the ridge on each degree.
+GROWTH = 10.0
+
+
+def prior_scale(degrees: np.ndarray, largest: float) -> np.ndarray:
+    """Expected size of polynomial coefficients at strains of order `largest`, over that of the linear stress.
+
+    A constant of order d adds a stress of GROWTH^(d−2) |E|^(d−1) / (d−1)! relative to C. Degrees below 3 are free.
+    """
+    sizes = [(GROWTH * largest) ** (d - 2) / factorial(int(d) - 1) if d > 2 else np.inf for d in degrees.tolist()]
+    return np.array(sizes, dtype=float)
+
+
 @cache
 def _map(symbol: str, degree: int) -> PolynomialMap:
     return PolynomialMap(invariant_polynomials(symbol, degree))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The polynomial part: its degree, and the ridge parameter that cross-validation chose."""
+
+    order: int
+    prior: float
 
 
 class PolynomialFit:
@@ -54,7 +77,7 @@ class PolynomialFit:
     use_energy, use_stress : bool
         Which of the two count.
     prior : float
-        Ridge parameter on scaled coefficients of degree 3 and more; 0 gives the minimum-norm solution.
+        Ridge parameter on coefficients of degree 3 and more over `prior_scale`; 0 gives the minimum-norm solution.
     """
 
     def __init__(
@@ -81,11 +104,12 @@ class PolynomialFit:
             right.append(factor * data.energy / unit)
         if prior > 0:
             degrees = np.concatenate([[0], *(np.full(m.count, d + 1) for d, m in enumerate(self._maps))])
-            rows.append(np.diag(np.where(degrees > 2, np.sqrt(prior * n), 0.0)))
+            rows.append(np.diag(np.sqrt(prior * n) / prior_scale(degrees, self.scale)))
             right.append(np.zeros(rows[-1].shape[0]))
         solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=1e-9)[0]
         self.coefficients = solution[1:] * unit
         self.constant = float(solution[0]) * unit * self.scale
+        self.unit = unit
 
     def _features(self, strain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = torch.from_numpy(strain @ self.turn.T / self.scale)
@@ -144,8 +168,7 @@ class Problem:
     """
 
     def __init__(self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float) -> None:
-        self.law = law
-        self.polynomial_prior = prior
+        self.law, self.prior = law, prior
         unit = float(np.sqrt(np.mean(np.sum(data.stress**2, axis=1))))
         size = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
         self.stress_unit, self.energy_unit = unit, unit * size
@@ -162,8 +185,10 @@ class Problem:
         standard = PointGroup(law.group.symbol)
         self.stretches = torch.from_numpy(invariant_stretches(standard))
         degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
-        # coefficients are learned at strains of order one
+        # coefficients are learned at strains of order one; the ridge is that of `PolynomialFit`
         self.rescale = torch.from_numpy(law.strain_scale ** (2.0 - degrees))
+        ratio = law.energy_scale * law.strain_scale / unit
+        self.ridge = torch.from_numpy(prior * (ratio / prior_scale(degrees, law.strain_scale)) ** 2)
         self.slots: list[tuple[str, torch.Size]] = [
             ("stretch", torch.Size([len(self.stretches)])), ("offset", torch.Size([1])),
         ]  # fmt: skip
@@ -205,13 +230,12 @@ class Problem:
         return vmap(self._predict, in_dims=(None, 0))(theta, self.points) - self.target
 
     def _prior(self, alpha: float) -> Tensor:
-        precision = {"stretch": 0.0, "offset": 0.0, "log_stiffness": 0.0, "coefficients": self.polynomial_prior}
-        return torch.cat(
-            [
-                torch.full((shape.numel(),), precision.get(name, alpha), dtype=torch.float64)
-                for name, shape in self.slots
-            ]
-        )
+        free = {"stretch", "offset", "log_stiffness"}
+        parts = []
+        for name, shape in self.slots:
+            same = torch.full((shape.numel(),), 0.0 if name in free else alpha, dtype=torch.float64)
+            parts.append(self.ridge if name == "coefficients" else same)
+        return torch.cat(parts)
 
     def _cost(self, theta: Tensor, prior: Tensor) -> float:
         return float((self._residual(theta) ** 2).sum() / len(self.points) + (prior * (theta - self.centre) ** 2).sum())

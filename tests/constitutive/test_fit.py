@@ -10,7 +10,7 @@ import pytest
 from constitutive import PolynomialLaw, cross_validate, fit
 from constitutive.consistency import question
 from constitutive.fit import orbit_folds, undetermined_constants
-from constitutive.least_squares import Reference
+from constitutive.least_squares import Choice, Reference
 from constitutive.polynomial import higher_order_polynomials
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
@@ -117,17 +117,17 @@ class TestQuestions:
     data = made(cubic_law(), noise=1e-3)
 
     def test_consistent_data_use_both(self) -> None:
-        answer = question(self.data, 4)
+        answer = question(self.data, Choice(4, 1e-8))
         assert answer is not None and answer.use_energy and answer.relative < 0.01
         assert "mismatch" in str(answer) and "GPa" in str(answer) and "%" in str(answer)
 
     def test_shifted_energies_do_not_matter(self) -> None:
-        answer = question(replace(self.data, energy=self.data.energy + 40.0), 4)
+        answer = question(replace(self.data, energy=self.data.energy + 40.0), Choice(4, 1e-8))
         assert answer is not None and answer.use_energy
 
     def test_inconsistent_energies_are_left_out_and_it_is_said(self) -> None:
         spoilt = replace(self.data, energy=1.15 * self.data.energy)
-        answer = question(spoilt, 4)
+        answer = question(spoilt, Choice(4, 1e-8))
         assert answer is not None and not answer.use_energy and "stress only" in str(answer)
         law = fit(spoilt, order=4, progress=False)
         assert abs(elastic_constants(law.stiffness(), law.group)["C11"] / 172.0 - 1) < 0.01
