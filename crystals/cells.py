@@ -8,15 +8,19 @@ F = ((M L₀)⁻¹ L)ᵀ. M is fixed by the number of atoms, not by rounding alo
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from . import mandel
+from .structures import PRIMITIVE_BASES
 
 #: Beyond this |E| a cell is taken for a wrong frame or cell, not for a strained reference.
 IMPLAUSIBLE_STRAIN = 0.3
+# Cells of another shape than the reference's are matched only where they are turned by less than this (radians): further
+# off, a symmetry of the lattice that the crystal lacks might be mistaken for the turn.
+_LARGEST_TURN = 0.45
 # Beyond this |E| another basis of the same lattice is looked for.
 _DOUBTFUL_STRAIN = 0.15
 
@@ -60,49 +64,62 @@ def match_cells(cells: np.ndarray, sizes: np.ndarray, cell_ref: np.ndarray, atom
     density = float(np.median(sizes / np.abs(np.linalg.det(cells)))) * abs(float(np.linalg.det(cell_ref)))
     candidates = [atoms] if atoms else range(max(1, int(0.6 * density)), int(np.ceil(1.6 * density)) + 1)
     best: tuple[float, CellMatch] | None = None
-    # Fractions only where whole supercells do not fit most of the frames.
-    for denominator in (1, 2, 3):
+    # The reference as it is; only where that does not fit most of the frames well, as a centred cell of its primitive
+    # ones.
+    for centring, basis in PRIMITIVE_BASES.items():
         for number in candidates:
-            counts = denominator**3 * sizes / number
+            counts = sizes / (number * np.linalg.det(basis))
             if np.mean(np.abs(counts - np.round(counts)) < 1e-9) <= 0.5:
                 continue
-            match = _match(cells, sizes, cell_ref, number, denominator)
-            strains = np.linalg.norm(mandel.green_lagrange(match.gradients), axis=1)
-            score = (len(match.misfits) / len(cells), float(np.median(strains)))
-            if score[0] < 0.5 and (best is None or sum(score) < best[0]):
-                best = sum(score), match
-        if best is not None:
-            return best[1]
-    # Nothing fits: say how far the plain comparison is off.
-    return _match(cells, sizes, cell_ref, max(1, round(density)) if atoms is None else atoms, 1)
+            match = _match(cells, sizes, cell_ref, number, basis)
+            # of most frames, whatever the misfits
+            score = float(np.median(np.linalg.norm(mandel.green_lagrange(match.gradients), axis=1)))
+            # Among many cells some lattice of the reference comes near anything: far off, only plain multiples count.
+            plain = centring == "P" and np.array_equal(match.multiples, match.multiples * np.eye(3))
+            if score > _DOUBTFUL_STRAIN and not plain:
+                continue
+            if 2 * len(match.misfits) < len(cells) and (best is None or score < best[0]):
+                best = score, match
+        if centring == "P" and best is not None and best[0] < _DOUBTFUL_STRAIN:
+            break
+    if best is not None:
+        return best[1]
+    # Nothing fits: every frame is a misfit, and the plain comparison says how far off.
+    match = _match(cells, sizes, cell_ref, max(1, round(density)) if atoms is None else atoms, np.eye(3))
+    strains = np.linalg.norm(mandel.green_lagrange(match.gradients), axis=1)
+    reasons = {
+        place: match.misfits.get(place, f"{size} atoms, implies |E| = {strain:.2f} from the nearest multiple")
+        for place, (size, strain) in enumerate(zip(sizes, strains, strict=True))
+    }
+    return replace(match, misfits=reasons)
 
 
-def _match(cells: np.ndarray, sizes: np.ndarray, cell_ref: np.ndarray, atoms: int, denominator: int) -> CellMatch:
+def _match(cells: np.ndarray, sizes: np.ndarray, cell_ref: np.ndarray, atoms: int, basis: np.ndarray) -> CellMatch:
     usual = int(np.median(sizes))
-    unit = cell_ref / denominator
+    unit = basis @ cell_ref
     gradients, multiples, misfits = [], [], {}
     for place, (cell, size) in enumerate(zip(cells, sizes, strict=True)):
-        count = denominator**3 * size / atoms
+        count = size / (atoms * np.linalg.det(basis))
         whole = abs(count - round(count)) < 1e-9
         multiple = _supercell(cell, unit, round(count)) if whole else None
         if multiple is None:
-            multiple = np.eye(3) * denominator
+            multiple = np.eye(3)
         gradient = np.linalg.solve(multiple @ unit, cell).T
         strain = float(np.linalg.norm(mandel.green_lagrange(gradient)))
         misfit = not whole or strain > IMPLAUSIBLE_STRAIN or np.linalg.det(gradient) <= 0
         other = None
         if whole and (misfit or strain > _DOUBTFUL_STRAIN):
-            other = _other_basis(cell, multiple @ unit, strain)
+            other = _other_basis(cell, unit if round(count) == 1 else multiple @ unit, strain)
         if misfit or other is not None:
             misfits[place] = f"{size} atoms, where the others have {usual}, implies |E| = {strain:.2f}"
             if other is not None:
-                basis, smaller = other
+                rows, smaller = other
                 misfits[place] += (
-                    f"; its lattice basis is another one (integer rows {basis.tolist()} times its vectors give "
+                    f"; its lattice basis is another one (integer rows {rows.tolist()} times its vectors give "
                     f"|E| = {smaller:.2f})"
                 )
         gradients.append(gradient)
-        multiples.append(multiple / denominator)
+        multiples.append(multiple @ basis)
     return CellMatch(np.array(gradients), np.array(multiples), atoms, misfits)
 
 
@@ -116,11 +133,18 @@ def _supercell(cell: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray | N
     real = cell @ np.linalg.inv(unit)
     near = np.floor(real + 1e-9) + _steps()
     candidates = np.concatenate([plain, near])
-    candidates = candidates[np.abs(np.linalg.det(candidates) - count) < 0.5]
+    is_plain = np.arange(len(candidates)) < len(plain)
+    right = np.abs(np.linalg.det(candidates) - count) < 0.5
+    candidates, is_plain = candidates[right], is_plain[right]
     if not len(candidates):
         return None
     gradients = np.swapaxes(np.linalg.solve(candidates @ unit, np.broadcast_to(cell, candidates.shape)), 1, 2)
     strains = np.linalg.norm(mandel.green_lagrange(gradients), axis=1)
+    left, _, right_handed = np.linalg.svd(gradients)
+    cosine = 0.5 * (np.trace(left @ right_handed, axis1=1, axis2=2) - 1.0)
+    strains[~is_plain & (cosine < np.cos(_LARGEST_TURN))] = np.inf
+    if not np.any(np.isfinite(strains)):
+        return None
     return candidates[int(np.argmax(strains <= strains.min() + 1e-6))]
 
 

@@ -205,7 +205,7 @@ def _match_frames(
     if not wrong:
         sizes = np.array([len(frame) for frame in frames])
         match = match_cells(cells, sizes, cell_ref, None if known is None else len(known))
-        wrong = match.misfits
+        wrong = match.misfits or _without_period(frames, match.multiples)
         if not wrong:
             volumes = abs(np.linalg.det(cell_ref)) * np.linalg.det(match.multiples)
             return match.gradients, volumes, match.multiples
@@ -215,6 +215,27 @@ def _match_frames(
         {int(numbers[place]): f"{names[place]}: {reason}" for place, reason in wrong.items()},
         "correct the reference cell",
     )
+
+
+def _without_period(frames: list[Atoms], multiples: np.ndarray) -> dict[int, str]:
+    """Frames whose atoms do not repeat with the reference cell that their supercell matrix states, and by how much."""
+    wrong: dict[int, str] = {}
+    seen: dict[tuple[bytes, bytes], float] = {}
+    for place, (frame, multiple) in enumerate(zip(frames, multiples, strict=True)):
+        key = multiple.tobytes(), frame.numbers.tobytes()
+        if key not in seen:
+            coordinates, worst = frame.get_scaled_positions(wrap=False), 0.0
+            # rows: the vectors of the reference cell in units of the frame's
+            for shift in np.linalg.inv(multiple):
+                difference = coordinates[:, None] + shift - coordinates[None]
+                difference -= np.round(difference)
+                distance = np.linalg.norm(difference @ frame.cell.array, axis=2)
+                distance[frame.numbers[:, None] != frame.numbers[None]] = np.inf
+                worst = max(worst, float(distance.min(axis=1).max()))
+            seen[key] = worst
+        if seen[key] > _SAME_SITE:
+            wrong[place] = f"its atoms do not repeat with the reference cell (one is {seen[key]:.1f} Å off)"
+    return wrong
 
 
 def _composition(atoms: Atoms) -> dict[int, float]:

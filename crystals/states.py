@@ -274,6 +274,7 @@ def _read_hdf5(path: Path) -> StrainData:
         fields: dict[str, Any] = {"energy": None, **arrays, **parsed}
         return StrainData(group=group, units=str(attributes["units"]), kind=str(attributes["kind"]), **fields)
     except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"{path.name}: expected strain data of schema {SCHEMA}, got a file with a fault: {error}"
+            f"{path.name}: expected strain data of schema {SCHEMA}, got a file with a fault: {reason}. Make it again."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -65,8 +66,8 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     return atoms
 
 
-# Rows: primitive vectors in units of the conventional ones, International Tables' choice as spglib has it.
-_PRIMITIVE = {
+#: Rows: primitive vectors in units of the conventional ones, for each centring, as spglib chooses them.
+PRIMITIVE_BASES = {
     "P": np.eye(3),
     "A": np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, -0.5, 0.5]]),
     "C": np.array([[0.5, -0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]),
@@ -147,7 +148,7 @@ def _conventional(where: str, structure: Any, symprec: float) -> _Conventional:
 
     # The own cell, or the cell whose standard primitive cell it is, or a supercell along its own vectors.
     divisors = [np.gcd.reduce(np.round(row).astype(int)) for row in rows]
-    for basis in (rows / np.maximum(divisors, 1)[:, None], np.linalg.solve(_PRIMITIVE[centring], rows)):
+    for basis in (rows / np.maximum(divisors, 1)[:, None], np.linalg.solve(PRIMITIVE_BASES[centring], rows)):
         if qualifies(basis):
             basis = np.round(basis)
             return _Conventional(basis @ standard, basis, rotations, centring, found)
@@ -235,7 +236,7 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
     # spglib's idealised cell in the chosen basis: cell' = basis · cell, coordinates' = (basisᵀ)⁻¹ coordinates
     cell = conventional.basis @ np.asarray(found.std_lattice)
     cell = cell @ _axes(cell)
-    primitive = _PRIMITIVE[conventional.centring]
+    primitive = PRIMITIVE_BASES[conventional.centring]
     lattice = primitive @ cell
     coordinates = np.asarray(found.std_positions) @ np.linalg.inv(conventional.basis) @ np.linalg.inv(primitive)
     kept: list[int] = []
@@ -253,4 +254,5 @@ def structure_to_dict(atoms: Atoms) -> dict[str, Any]:
     from pymatgen.core import Structure  # slow to import
 
     structure = Structure(atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions())
-    return dict(structure.as_dict())
+    # through JSON, so that it is the same after a round trip
+    return json.loads(json.dumps(structure.as_dict(), default=str))

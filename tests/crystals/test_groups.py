@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from crystals.groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
+from crystals.groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup, stated_group
 from crystals.rotations import random_rotations, rotation_about
 
 # Order, Laue class and crystal system of the 32 groups (International Tables A, table 10.1.2.2).
@@ -309,3 +309,101 @@ def test_limit_groups(symbol, laue, axis_kept, sense_kept, proper, rng):
 def test_sample_of_a_finite_group_is_the_group(rng):
     group = PointGroup("-42m")
     np.testing.assert_array_equal(group.sample(3, rng), group.operations)
+
+
+def test_other_settings_keep_their_turn():
+    """-4m2 has mirrors normal to x and twofold axes along the diagonals; -62m and the 1m, 12 settings likewise."""
+    diagonal = np.array([1, 1, 0]) / np.sqrt(2)
+    has = {
+        "-4m2": ("-42m", [mirror(X), mirror(Y), half(diagonal)], [half(X), mirror(diagonal)]),
+        "-62m": ("-6m2", [half(X), mirror(Y), mirror(Z)], [mirror(X), half(Y)]),
+        "312": ("32", [half(Y)], [half(X)]),
+        "31m": ("3m", [mirror(Y)], [mirror(X)]),
+        "-31m": ("-3m", [half(Y), mirror(Y)], [half(X), mirror(X)]),
+        "321": ("32", [half(X)], [half(Y)]),
+        "3m1": ("3m", [mirror(X)], [mirror(Y)]),
+    }
+    for name, (symbol, inside, outside) in has.items():
+        group = PointGroup(name)
+        assert group.symbol == symbol and len(group.operations) == TABLE[symbol][0]
+        assert all(contains(group.operations, operation) for operation in inside), name
+        assert not any(contains(group.operations, operation) for operation in outside), name
+        frame = random_rotations(1, np.random.default_rng(1))[0]
+        assert same_set(PointGroup(name, frame).operations, frame @ group.operations @ frame.T, 1e-12)
+    assert PointGroup("-4m2") != PointGroup("-42m")
+    # To strain they are the same Laue class, 4/mmm, whose frame may turn by 45°.
+    assert PointGroup("-4m2").laue == PointGroup("-42m").laue
+
+
+def test_equality_is_that_of_the_operations(rng):
+    for symbol in POINT_GROUPS:
+        group = PointGroup(symbol, random_rotations(1, rng)[0])
+        for turn in PointGroup(symbol).rotations[:4]:
+            other = PointGroup(symbol, group.frame @ turn)
+            assert other == group and hash(other) == hash(group)
+        tilted = PointGroup(symbol, group.frame @ rotation_about([0.3, 1.0, 0.2], 0.1))
+        assert (tilted == group) == (symbol in ("1", "-1"))
+    tilt, spin = rotation_about(X, 0.3), rotation_about(Z, 0.3)
+    for symbol in CURIE_GROUPS:
+        isotropic = symbol.startswith("∞∞")
+        assert PointGroup(symbol, spin) == PointGroup(symbol) == PointGroup(symbol, rotation_about(X, np.pi))
+        assert (PointGroup(symbol, tilt) == PointGroup(symbol)) == isotropic
+    assert PointGroup("2") != PointGroup("m") and PointGroup("2") != "2"
+
+
+def test_what_is_no_symbol_or_no_operation():
+    for wrong in (None, 3, np.eye(3), ["m-3m"]):
+        with pytest.raises(
+            TypeError, match="PointGroup: expected a symbol such as 'm-3m', got .* use PointGroup.from_"
+        ):
+            PointGroup(wrong)  # type: ignore[arg-type]
+    for nothing in (np.zeros((0, 3, 3)), []):
+        with pytest.raises(ValueError, match="from_operations: expected"):
+            PointGroup.from_operations(nothing)
+
+
+# Symbols of all subgroups (International Tables A, figure 10.1.3.2).
+SUBGROUPS = {
+    "m-3m": "1 -1 2 m 2/m 222 mm2 mmm 4 -4 4/m 422 4mm -42m 4/mmm 3 -3 32 3m -3m 23 m-3 432 -43m m-3m",
+    "6/mmm": "1 -1 2 m 2/m 222 mm2 mmm 3 -3 32 3m -3m 6 -6 6/m 622 6mm -6m2 6/mmm",
+    "-43m": "1 2 m 222 mm2 -4 -42m 3 3m 23 -43m",
+    "-42m": "1 2 m 222 mm2 -4 -42m",
+    "-6m2": "1 2 m mm2 3 -6 32 3m -6m2",
+    "32": "1 2 3 32",
+    "4/m": "1 -1 2 m 2/m 4 -4 4/m",
+    "mm2": "1 2 m mm2",
+    "1": "1",
+}
+
+
+@pytest.mark.parametrize("symbol", SUBGROUPS)
+def test_stated_group(symbol, rng):
+    """What is stated must be a subgroup of what was found, all of them are taken, and lie where the crystal has them."""
+    found = PointGroup(symbol, random_rotations(1, rng)[0])
+    for stated in POINT_GROUPS:
+        if stated in SUBGROUPS[symbol].split():
+            group = stated_group(found, stated)
+            assert group.symbol == stated
+            assert all(contains(found.operations, operation, 1e-9) for operation in group.operations)
+        else:
+            with pytest.raises(ValueError, match=f"point group: expected {symbol}, which the structure shows"):
+                stated_group(found, stated)
+    assert stated_group(found, symbol) == found
+    np.testing.assert_array_equal(stated_group(found, symbol).frame, found.frame)
+    for stated in CURIE_GROUPS:
+        with pytest.raises(ValueError, match="point group: expected"):
+            stated_group(found, stated)
+
+
+def test_stated_group_within_limits_and_laue_classes():
+    assert stated_group(PointGroup("isotropic"), "∞/mm").symbol == "∞/mm"
+    assert stated_group(PointGroup("∞/mm"), "6/mmm").symbol == "6/mmm"
+    assert stated_group(PointGroup("∞∞"), "432").symbol == "432"
+    for found, stated in (("∞/mm", "m-3m"), ("∞∞", "m-3m"), ("∞", "32"), ("∞m", "-3"), ("∞/m", "mmm")):
+        with pytest.raises(ValueError, match="point group: expected"):
+            stated_group(PointGroup(found), stated)
+    with pytest.raises(
+        ValueError, match="got m-3m, whose operations it does not have. It has the strain response of m-3m"
+    ):
+        stated_group(PointGroup("-43m"), "m-3m")
+    assert stated_group(PointGroup("4/mmm"), "-4m2").symbol == "-42m"

@@ -364,3 +364,14 @@ def test_errors():
         invariant_polynomials("m-3m", 0)
     with pytest.raises(ValueError, match="PointGroup: expected a Hermann–Mauguin symbol"):
         strain_invariants("m-4m")
+
+
+def test_cached_bases_cannot_be_changed():
+    for basis in (invariant_polynomials("m-3m", 3), strain_invariants("m-3m"), strain_invariants("∞/mm", 3)):
+        for array in (basis.exponents, basis.coefficients):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0, 0] = 7
+    # a copy of one's own is one's own
+    mine = strain_invariants("m-3m").coefficients.copy()
+    mine[0, 0] = 7
+    assert strain_invariants("m-3m").coefficients[0, 0] != 7

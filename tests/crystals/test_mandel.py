@@ -197,3 +197,18 @@ def test_right_stretch_is_the_polar_factor(rng):
 def test_wrong_shapes_are_named(function, shape):
     with pytest.raises(ValueError, match=f"{function.__name__}: expected an array of shape"):
         function(np.zeros(shape))
+
+
+@pytest.mark.parametrize("name", ["stress_to_voigt", "stress_from_voigt", "strain_to_voigt", "strain_from_voigt"])
+def test_voigt_converters_check_shapes(name):
+    for wrong in (np.zeros((6, 5)), np.zeros((6, 1)), np.zeros((3, 3)), np.float64(1.0)):
+        with pytest.raises(
+            ValueError, match=rf"{name}: expected an array of shape \(..., 6\), got .*\. Put the batch first"
+        ):
+            getattr(mandel, name)(wrong)
+    assert getattr(mandel, name)(np.zeros((2, 3, 6))).shape == (2, 3, 6)
+    for name in ("stiffness_to_voigt", "stiffness_from_voigt"):
+        with pytest.raises(
+            ValueError, match=rf"{name}: expected an array of shape \(..., 6, 6\), got \(6,\)\. Put the batch"
+        ):
+            getattr(mandel, name)(np.zeros(6))

@@ -220,3 +220,36 @@ def test_shape_errors():
         rotation_from_bunge([0.0, 1.0])
     with pytest.raises(ValueError, match="rotation_from_quaternion"):
         rotation_from_quaternion([1.0, 0, 0])
+
+
+def test_quaternions_have_unit_length():
+    for wrong in (
+        [2.0, 0, 0, 0],
+        [0.0, 0, 0, 0],
+        [1.0 + 1e-5, 0, 0, 0],
+        [np.nan, 0, 0, 0],
+        [[1.0, 0, 0, 0], [0.5, 0, 0, 0]],
+    ):
+        with pytest.raises(
+            ValueError, match="rotation_from_quaternion: expected unit quaternions to within 1e-6, got a length"
+        ):
+            rotation_from_quaternion(wrong)
+    np.testing.assert_allclose(rotation_from_quaternion([1.0 + 1e-8, 0, 0, 0]), np.eye(3), atol=1e-15)
+
+
+def test_directions_have_a_direction():
+    for wrong in ([0.0, 0, 0], [np.nan, 0, 0], [np.inf, 0, 0], [1.0, 0]):
+        with pytest.raises(ValueError, match=r"rotation_to_direction\(crystal_direction\): expected a nonzero axis"):
+            rotation_to_direction(wrong, [0, 0, 1])
+        with pytest.raises(ValueError, match=r"rotation_to_direction\(sample_direction\): expected a nonzero axis"):
+            rotation_to_direction([0, 0, 1], wrong)
+    np.testing.assert_allclose(rotation_to_direction([1e-200, 0, 0], [0, 1e200, 0]) @ [1, 0, 0], [0, 1, 0], atol=1e-15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_no_warning_before_the_error(value):
+    matrix = np.eye(3)
+    matrix[1, 2] = value
+    with pytest.raises(ValueError, match="test: expected proper rotations.*got an entry"):
+        check_rotation("test", matrix)
