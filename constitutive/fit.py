@@ -263,7 +263,7 @@ def fit(
         training, testing = data.take(folds != 0), data.take(folds == 0)
     consistency = question(training, choose_polynomial(training, training.orbits(), False, seed))
     use_energy = consistency is not None and consistency.use_energy
-    with _bar("fit", progress) as shown:
+    with _one_thread_with_bar("fit", progress) as shown:
         fitted = _fit_training(training, order, widths, seed, use_energy, shown)
     return _finish(fitted, data, training, testing, consistency, seed)
 
@@ -355,7 +355,7 @@ def cross_validate(
     rivals = {order: np.empty_like(data.stress) for order in range(2, 7)}
     consistency = question(data, choose_polynomial(data, orbits, False, seed))
     use_energy = consistency is not None and consistency.use_energy
-    with _bar(f"{folds}-fold cross-validation", progress) as shown:
+    with _one_thread_with_bar(f"{folds}-fold cross-validation", progress) as shown:
         for number in range(folds):
             training, out = data.take(fold != number), fold == number
             predicted[out] = _fit_training(training, None, widths, seed, use_energy, shown).stress(data.strain[out])
@@ -372,10 +372,16 @@ def cross_validate(
 
 
 @contextmanager
-def _bar(label: str, progress: bool) -> Iterator[Callable[[], None]]:
-    with tqdm(desc=label, unit="step", disable=not progress, mininterval=0.5) as bar:
+def _one_thread_with_bar(label: str, progress: bool) -> Iterator[Callable[[], None]]:
+    threads = torch.get_num_threads()
+    # Many small products: two threads were measured to take twice as long as one; and the sums keep one order.
+    torch.set_num_threads(1)
+    try:
+        with tqdm(desc=label, unit="step", disable=not progress, mininterval=0.5) as bar:
 
-        def shown() -> None:
-            bar.update()
+            def shown() -> None:
+                bar.update()
 
-        yield shown
+            yield shown
+    finally:
+        torch.set_num_threads(threads)

@@ -177,7 +177,7 @@ def picture(results: list[dict[str, Any]], loop: dict[str, Any], path: Path) -> 
 
 
 def main(
-    out: Path = Path("out/copper_plate"), states: int = 400, size: tuple[int, int, int] = (64, 12, 4), steps: int = 6,
+    out: Path = Path("out/copper_plate"), states: int = 320, size: tuple[int, int, int] = (64, 12, 4), steps: int = 6,
     workers: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The whole path. Returns the figures that it prints."""
@@ -252,6 +252,6 @@ def _reference(data: StrainData) -> Atoms:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/copper_plate"), help="folder for data, law and pictures")
-    parser.add_argument("--states", type=int, default=400, help="strained cells")
+    parser.add_argument("--states", type=int, default=320, help="strained cells")
     arguments = parser.parse_args()
     main(arguments.out, arguments.states)
