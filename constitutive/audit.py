@@ -72,7 +72,8 @@ def relative_errors(law: Law, strain: np.ndarray, stress_error: np.ndarray, tang
     size = np.maximum(np.linalg.norm(strain, axis=1), 1e-3)
     stress = np.linalg.norm(stress_error.reshape(n, -1), axis=1) / (scale * size)
     tangent = np.linalg.norm(tangent_error.reshape(n, -1), axis=1) / scale
-    return float(max(stress.max(initial=0.0), tangent.max(initial=0.0)))
+    # numpy's maximum keeps NaN, Python's may drop it
+    return float(np.max(np.concatenate([stress, tangent]), initial=0.0))
 
 
 def outside_rotation(group: PointGroup, law: Law, strain: np.ndarray) -> tuple[np.ndarray, float]:
@@ -147,7 +148,8 @@ def audit(law: Law, number: int = 1000, seed: int = 0) -> Audit:
     if law.group.laue.symbol not in ("-1", "∞∞m"):
         probe = strain[np.linalg.norm(strain, axis=1) > 0.1 * domain]
         change = outside_rotation(law.group, law, probe)[1]
-        checks.append(Check("negative control: rotation outside", change, "≥ 1e-6", bool(change >= 1e-6)))
+        # a law may well be more symmetric than its class (isotropic constants, say): that is no defect
+        checks.append(Check("rotation outside the class changes S by", change, "negative control, about 1", None))
 
     answer = law.response(strain)
     device = law.device

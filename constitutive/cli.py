@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -28,7 +30,16 @@ def _sentence(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _print(human: str, machine: dict[str, Any], as_json: bool) -> None:
-    click.echo(json.dumps(machine, indent=2) if as_json else human)
+    click.echo(json.dumps(_finite(machine), indent=2) if as_json else human)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: null stands for it."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,7 +61,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no
 @click.argument("structure", type=click.Path(path_type=Path))
 @click.option("--calculator", default="emt", show_default=True, help="'emt' or the import path of any ASE calculator.")
 @click.option("--max-strain", default=0.08, show_default=True, help="Radius |E| of the ball of Green–Lagrange strains.")
-@click.option("--states", default=300, show_default=True, help="Number of strained cells.")
+@click.option("--states", type=click.IntRange(min=8), default=300, show_default=True, help="Number of strained cells.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the plan of strains.")
 @click.option("--workers", default=0, help="Processes; by default one per core.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Data set to write (.h5).")
@@ -76,7 +87,7 @@ def atoms(
     """
     from crystals.atomistic import strained_states
 
-    _check_output(output, (".h5", ".hdf5"))
+    _check_output(output, (".h5", ".hdf5"), structure)
     data = strained_states(
         str(structure),
         calculator,
@@ -95,16 +106,34 @@ def atoms(
     )
 
 
-def _check_output(path: Path, suffixes: tuple[str, ...] = ()) -> None:
-    """Before any work: the folder exists and can be written to."""
-    if suffixes and path.suffix not in suffixes:
+def _check_output(path: Path, suffixes: tuple[str, ...], source: Path) -> None:
+    """Before any work: the name is right, is not the source, and can be written."""
+    if path.suffix not in suffixes:
         raise ValueError(f"--output: expected a name that ends in {' or '.join(suffixes)}, got {str(path)!r}.")
-    if not path.absolute().parent.is_dir():
-        raise OSError(f"--output: expected an existing folder, got {str(path.absolute().parent)!r}. Create it first.")
-    if not os.access(path.absolute().parent, os.W_OK):
+    if path.is_dir():
+        raise OSError(f"--output: expected a file name, got {str(path)!r}, which is a folder. Add a name.")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ValueError(f"--output: expected another file than the source, got {str(path)!r} for both. Choose a name.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OSError(f"--output: expected an existing folder, got {str(folder)!r}. Create it first.")
+    try:
+        # asking the system whether one may write is no answer for root or a full disk
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise OSError(
-            f"--output: expected a folder to write to, got {str(path.absolute().parent)!r}, which is read-only."
-        )
+            f"--output: expected a folder to write to, got {str(folder)!r}: {reason}. Choose another."
+        ) from error
+
+
+def _refuse_unread(context: click.Context, names: tuple[str, ...], kind: str) -> None:
+    """An option that the kind of source does not read would be silently without effect."""
+    given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        options = ", ".join("--" + name.removesuffix("_glob").replace("_", "-") for name in given)
+        raise ValueError(f"fit: expected no {options} for {kind}, which does not read it. Leave it out.")
 
 
 @main.command()
@@ -153,15 +182,23 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     from .fit import cross_validate
     from .fit import fit as fit_law
 
-    target = output or Path(source.name).with_suffix(".law")
-    _check_output(target)
+    target = output or Path(source.resolve().name).with_suffix(".law")
+    _check_output(target, (".law",), source)
+    xyz, tables = (
+        ("reference_cell", "skip_frames", "stress_units", "stress_sign"),
+        ("units", "columns", "fit_glob", "test_glob"),
+    )
+    context = click.get_current_context()
     test = None
     if kind == "table":
+        _refuse_unread(context, xyz, "tables")
         data, test = _tables(source, units, columns, point_group, fit_glob, test_glob)
         folds = 0
     else:
         options: dict[str, Any] = {}
-        if source.suffix in (".extxyz", ".xyz"):
+        is_xyz = source.suffix in (".extxyz", ".xyz")
+        _refuse_unread(context, tables if is_xyz else xyz + tables, f"{source.name!r}")
+        if is_xyz:
             options = {"reference": reference_cell, "skip": _numbers(skip_frames), "stress_units": stress_units,
                        "stress_sign": float(stress_sign)}  # fmt: skip
         data = StrainData.read(source, **options)
@@ -182,6 +219,11 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     lines = [f"{law!r}"]
     if figures["energies"]:
         lines.append(figures["energies"])
+    if figures["suspects"]:
+        lines.append(f"fitted ten times worse than the median, look at them: {', '.join(figures['suspects'])}")
+    if "calculator_constants" in figures:
+        pairs = [f"{name} {value:.1f}" for name, value in figures["calculator_constants"].items()]
+        lines.append(f"elastic constants of the calculator by finite differences: {' '.join(pairs)} {law.units}")
     lines.append(
         f"pressure at the file's cell {reference['pressure_at_file_cell']:.3g} {law.units}; the law counts strain from its "
         f"stress-free cell, stretch {_diagonal(reference['stretch'])}"
@@ -261,7 +303,7 @@ def _tables(
 
 @main.command()
 @click.argument("law", type=click.Path(path_type=Path))
-@click.option("--states", default=1000, show_default=True, help="Number of random states.")
+@click.option("--states", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of random states.")
 @_json
 @_sentence
 def audit(law: Path, states: int, as_json: bool) -> None:

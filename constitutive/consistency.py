@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from .least_squares import Choice, PolynomialFit
 
 #: Energies that miss the stresses by more than this many times the noise are left out of the fit.
 NOISE_FACTOR = 3.0
+#: Another unit or sign is believed below this relative mismatch.
+PLAUSIBLE = 0.2
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,7 @@ def question(data: StrainData, choice: Choice) -> Consistency | None:
     def mismatch(factor: float) -> float:
         return float(np.sqrt(np.mean((given - factor * predicted) ** 2)))
 
-    declared = str(data.provenance.get("stress_units", data.units))
-    stated = STRESS_UNITS.get(declared, STRESS_UNITS[data.units])
-    hypotheses = {(unit, sign): sign * pascal / stated for unit, pascal in STRESS_UNITS.items() for sign in (1.0, -1.0)}
-    # A hypothesis with factor 1 is the stated one whatever its name.
-    best = min(hypotheses, key=lambda key: (mismatch(hypotheses[key]), key[0] != declared))
-    if abs(hypotheses[best] - 1.0) > 1e-9 and mismatch(hypotheses[best]) < 0.5 * mismatch(1.0):
-        unit, sign = best
-        opposite = " with compression positive" if sign < 0 else ""
-        remedy = f"--stress-units {unit}" + (" --stress-sign -1" if sign < 0 else "")
-        raise ValueError(
-            f"fit: expected stresses in {declared}, tension positive, that belong to the energies, got a mismatch of "
-            f"{100 * mismatch(1.0) / size:.0f} %; in {unit}{opposite} it is {100 * mismatch(hypotheses[best]) / size:.1f} %. "
-            f"If that is the unit, pass {remedy}."
-        )
+    _check_unit_and_sign(data, mismatch, size)
     residual = float(np.sqrt(np.mean(np.sum((fit.stress(data.strain) - data.stress) ** 2, axis=1))))
     strain = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
     alone = PolynomialFit(data, choice.order, use_stress=False, prior=choice.prior)
@@ -96,3 +86,28 @@ def question(data: StrainData, choice: Choice) -> Consistency | None:
     noise = max(residual * strain, float(np.std(scatter)), 1e-12 * size)
     found = mismatch(1.0)
     return Consistency(found, found / size, noise, bool(found <= NOISE_FACTOR * noise), data.units)
+
+
+def _check_unit_and_sign(data: StrainData, mismatch: Callable[[float], float], size: float) -> None:
+    """Raise where another unit or sign of the stress explains the energies, and name it."""
+    declared = str(data.provenance.get("stress_units", data.units))
+    sign = float(data.provenance.get("stress_sign", 1.0))
+    stated = STRESS_UNITS[declared]
+    hypotheses = {(unit, s): s * pascal / stated for unit, pascal in STRESS_UNITS.items() for s in (1.0, -1.0)}
+    best = min(hypotheses, key=lambda key: (mismatch(hypotheses[key]), key[0] != declared))
+    found, present = mismatch(hypotheses[best]) / size, mismatch(1.0) / size
+    if abs(hypotheses[best] - 1.0) < 1e-9 or found > 0.5 * present or found > PLAUSIBLE:
+        return
+    unit, turned = best[0], sign * best[1]
+    counted = "compression" if turned < 0 else "tension"
+    if data.provenance.get("reader") == "extended XYZ":
+        remedy = f"pass --stress-units {unit} --stress-sign {turned:.0f}"
+    elif best[1] > 0:
+        remedy = f"pass --units {unit} for a table, or convert the stress" if unit != declared else "convert the stress"
+    else:
+        remedy = f"change the sign of the stress{'' if unit == declared else f' and convert it from {unit}'}"
+    raise ValueError(
+        f"fit: expected stresses in {declared}, {'tension' if sign > 0 else 'compression'} positive, that belong to the "
+        f"energies, got a mismatch of {100 * present:.0f} %; in {unit}, {counted} positive, it is {100 * found:.1f} %. If "
+        f"that is so, {remedy}."
+    )

@@ -112,6 +112,13 @@ def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int,
     stiffness = polynomial.stiffness()
     scale = float(np.linalg.norm(stiffness) / np.sqrt(6.0))
     largest = float(np.linalg.norm(data.strain, axis=1).max())
+    smallest = float(np.linalg.eigvalsh(stiffness)[0])
+    if not smallest > 0:
+        raise ValueError(
+            f"fit: expected data whose reference state is stable, got a fitted stiffness with smallest eigenvalue "
+            f"{smallest:.3g} {data.units}. Give more states or a smaller range of strain; else check unit and sign of the "
+            "stress."
+        )
     law = SymmetricLaw(
         data.group, choice.order, widths, stiffness=stiffness, energy_scale=scale, strain_scale=largest, seed=seed,
         units=data.units,
@@ -248,7 +255,7 @@ def fit(
     -------
     SymmetricLaw
         Counted from its stress-free cell. `law.metadata['fit']` holds figures, `law.metadata['reference']` the
-        stretch from the file's cell and the stress there.
+        stretch from the file's cell and the pressure there.
 
     Raises
     ------
@@ -256,6 +263,8 @@ def fit(
         For data without group or stress, of a wrong unit or sign, or an unstable reference.
     """
     check(data)
+    if not 0.0 <= held_out <= 0.5:
+        raise ValueError(f"fit: expected held_out between 0 and 0.5, got {held_out}. 0.2 holds out a fifth.")
     training, testing = data, test
     if test is None and held_out > 0:
         orbits = data.orbits()
@@ -286,7 +295,11 @@ def _finish(
         "weight_decay": fitted.alpha,
         "energies": None if consistency is None else str(consistency),
         "parameters": int(sum(p.numel() for p in law.parameters())),
+        "suspects": _suspects(fitted, data),
     }
+    if "stiffness" in data.provenance:
+        stiffness = np.array(data.provenance["stiffness"])
+        figures["calculator_constants"] = elastic_constants(stiffness, law.group)
     figures["training_rmse_P"] = _piola_rmse(fitted, training)
     if testing is not None and len(testing):
         figures["held_out_states"] = len(testing)
@@ -308,6 +321,13 @@ def _finish(
     return law
 
 
+def _suspects(fitted: Fitted, data: StrainData) -> list[str]:
+    """Names of states whose stress is missed by more than ten times the median: a turned frame, a transformed cell."""
+    missed = np.linalg.norm(fitted.stress(data.strain) - data.stress, axis=1)
+    typical = max(float(np.median(missed)), 1e-3 * float(np.sqrt(np.mean(np.sum(data.stress**2, axis=1)))))
+    return [data.names[i] for i in np.flatnonzero(missed > 10.0 * typical)]
+
+
 def _piola_rmse(fitted: Fitted, data: StrainData) -> float:
     """RMS over the nine components of the first Piola–Kirchhoff stress P = F S, in the data's unit."""
     wrong = data.deformation_gradient @ mandel.from_mandel(fitted.stress(data.strain) - data.stress)
@@ -323,7 +343,6 @@ class CrossValidation:
     states: int
     orbits: int
     folds: int
-    energies: str | None
 
     def __str__(self) -> str:
         rivals = ", ".join(f"order {order}: {100 * error:.2f} %" for order, error in self.polynomials.items())
@@ -353,11 +372,11 @@ def cross_validate(
     fold = orbit_folds(orbits, folds, seed)
     predicted = np.empty_like(data.stress)
     rivals = {order: np.empty_like(data.stress) for order in range(2, 7)}
-    consistency = question(data, choose_polynomial(data, orbits, False, seed))
-    use_energy = consistency is not None and consistency.use_energy
     with _one_thread_with_bar(f"{folds}-fold cross-validation", progress) as shown:
         for number in range(folds):
             training, out = data.take(fold != number), fold == number
+            consistency = question(training, choose_polynomial(training, orbits[~out], False, seed))
+            use_energy = consistency is not None and consistency.use_energy
             predicted[out] = _fit_training(training, None, widths, seed, use_energy, shown).stress(data.strain[out])
             for order, prediction in rivals.items():
                 prediction[out] = PolynomialFit(training, order, use_energy).stress(data.strain[out])
@@ -367,7 +386,6 @@ def cross_validate(
         len(data),
         len(np.unique(orbits)),
         folds,
-        None if consistency is None else str(consistency),
     )
 
 

@@ -39,7 +39,7 @@ class SymmetricLaw(Law):
 
     s is `strain_scale`, w is `energy_scale`, derivatives of N are taken with respect to E. I are the strain invariants
     of the group's Laue class (see `crystals.invariants.strain_invariants`), N a network, P an invariant polynomial of
-    degree 3 to `order`. Whatever the weights, W is invariant under the group and even, W(0) = 0, S(0) = 0 and
+    degree 3 to `order`. Whatever the weights, W is invariant under the group, W(0) = 0, S(0) = 0 and
     C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group and positive
     definite, because exp commutes with the group action in Mandel form.
 
@@ -121,6 +121,7 @@ class SymmetricLaw(Law):
         # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
         self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
         self._frozen: _Frozen | None = None
+        self._frozen_for: tuple[tuple[int, int], ...] = ()
 
     def config(self) -> dict[str, Any]:
         return {
@@ -186,9 +187,11 @@ class SymmetricLaw(Law):
         return _Frozen(value0, slope0, quadratic, mandel.pack_upper(quadratic), polynomial)
 
     def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self._frozen is None:
+        # an optimiser changes parameters in place (their version rises) or puts other storage under them
+        present = tuple((p._version, p.data_ptr()) for p in self.parameters())
+        if self._frozen is None or self._frozen_for != present:
             with torch.no_grad():
-                self._frozen = self._freeze()
+                self._frozen, self._frozen_for = self._freeze(), present
         frozen = self._frozen
         if self.turn is not None:
             strain = strain @ self.turn.T

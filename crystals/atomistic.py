@@ -214,6 +214,8 @@ def strained_states(
     reference = relax_cell(standard_primitive(structure), factory)
     group = PointGroup.from_structure(reference)
     strains = plan_strains(number, max_strain, seed)
+    # what the law's elastic constants are compared with
+    stiffness = StrainedCrystal(reference, factory).tangent(np.zeros(6))
     if workers > 1:
         with ProcessPoolExecutor(
             workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(reference, calculator)
@@ -240,6 +242,7 @@ def strained_states(
             "seed": seed,
             "max_strain": max_strain,
             "non_elliptic_states": int(np.sum(acoustic <= 0)),
+            "stiffness": stiffness.tolist(),
         },
     )
 

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from .groups import PointGroup
+from .mandel import from_mandel
 from .record import read_record, write_record
-from .rotations import mandel_rotation
+from .rotations import mandel_rotation, rotation_about
 
 SCHEMA = 1
 #: 1 eV/Å³ in GPa.
@@ -165,25 +169,38 @@ class StrainData:
         parts = {name: None if array is None else array[index] for name, array in arrays.items()}
         return replace(self, names=[self.names[i] for i in index], **parts)
 
-    def orbits(self, tolerance: float = 2e-3) -> np.ndarray:
+    def orbits(self, tolerance: float | None = None) -> np.ndarray:
         """Label (n,) of each state's symmetry orbit: states that the group maps onto each other share one.
 
         Parameters
         ----------
-        tolerance : float
-            Largest distance |R E₁ − E₂| of twins. Data from input files carry rounded cells.
+        tolerance : float, optional
+            Largest distance |R E₁ − E₂| of twins: by default 2e-3, because data from input files carry rounded cells,
+            and at most 2 % of the largest strain.
         """
-        if self.group is None or not self.group.is_finite:
-            turns = np.eye(6)[None]
+        strain = self.strain
+        if tolerance is None:
+            tolerance = min(2e-3, 0.02 * float(np.linalg.norm(strain, axis=1).max(initial=0.0)))
+        group = self.group
+        if group is not None and group.laue.symbol == "∞∞m":
+            # strains are equivalent under all rotations where their eigenvalues agree
+            strain = np.linalg.eigvalsh(from_mandel(strain))
+            images = strain[None]
+        elif group is not None and not group.is_finite:
+            # a quarter of a degree moves a strain of 0.2 by less than the tolerance
+            axis = group.frame[:, 2]
+            about = np.array([rotation_about(axis, angle) for angle in np.arange(0.0, 2 * np.pi, np.pi / 720)])
+            flips = [np.eye(3), *group.laue.generators]
+            images = np.concatenate([strain @ np.swapaxes(mandel_rotation(about @ flip), 1, 2) for flip in flips])
         else:
-            turns = mandel_rotation(self.group.rotations)
-        labels = np.arange(len(self))
-        for i in range(len(self)):
-            images = self.strain[i] @ np.swapaxes(turns, 1, 2)
-            near = np.min(np.linalg.norm(images[:, None] - self.strain[None], axis=2), axis=0) < tolerance
-            old = np.unique(labels[near])
-            labels[np.isin(labels, old)] = old.min()
-        return np.unique(labels, return_inverse=True)[1]
+            turns = np.eye(6)[None] if group is None else mandel_rotation(group.rotations)
+            images = strain @ np.swapaxes(turns, 1, 2)
+        tree = KDTree(strain)
+        pairs = [KDTree(image).sparse_distance_matrix(tree, tolerance, output_type="coo_matrix") for image in images]
+        rows = np.concatenate([pair.row for pair in pairs])
+        columns = np.concatenate([pair.col for pair in pairs])
+        near = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(strain), len(strain)))
+        return connected_components(near, directed=False)[1]
 
     def write(self, path: str | Path) -> None:
         """Write HDF5, schema 1: to a temporary name beside the target, then renamed.

@@ -75,6 +75,8 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
     ------
     ValueError
         Where the file would overwrite the numbers of an XDMF file of that name.
+    OSError
+        On all ranks, where the file cannot be written.
     """
     comm = material.mesh.comm
     path = Path(path)
@@ -96,17 +98,37 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
         "energy": material.energy,
         "status": material.status,
     }
-    temporary = Path(f"{path}.part")
-    file = h5py.File(temporary, "w") if comm.rank == 0 else None
-    for name, values in local.items():
-        parts = comm.gather(values, root=0)
-        if file is not None and parts is not None:
-            file.create_dataset(name, data=np.concatenate(parts))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    failure = None
+    try:
+        file = h5py.File(temporary, "w") if comm.rank == 0 else None
+    except OSError as error:
+        file, failure = None, str(error)
+    failure = comm.bcast(failure, root=0)
+    if failure is None:
+        for name, values in local.items():
+            parts = comm.gather(values, root=0)
+            if file is not None and parts is not None and failure is None:
+                try:
+                    file.create_dataset(name, data=np.concatenate(parts))
+                except OSError as error:
+                    failure = str(error)
     if file is not None:
-        file.attrs["units"] = material.law.units
-        file.attrs["component_order"] = "Mandel 11 22 33 23 13 12"
-        file.attrs["strain_measure"] = material.law.strain_measure
-        file.attrs["law"] = repr(material.law)
-        file.close()
-        os.replace(temporary, path)
-    comm.Barrier()
+        try:
+            file.attrs["units"] = material.law.units
+            file.attrs["component_order"] = "Mandel 11 22 33 23 13 12"
+            file.attrs["strain_measure"] = material.law.strain_measure
+            file.attrs["law"] = repr(material.law)
+            file.close()
+            if failure is None:
+                os.replace(temporary, path)
+        except OSError as error:
+            failure = str(error)
+        finally:
+            temporary.unlink(missing_ok=True)
+    # rank 0 alone knows; one that raised alone would leave the others waiting
+    failure = comm.bcast(failure, root=0)
+    if failure is not None:
+        raise OSError(
+            f"write_points: expected a file that can be written, got {str(path)!r}: {failure}. Check folder and space."
+        )

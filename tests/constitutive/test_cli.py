@@ -52,6 +52,9 @@ def test_atoms_to_law_to_audit(tmp_path: Path) -> None:
 
 
 def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
+    folder, source = tmp_path / "folder.h5", tmp_path / "data.h5"
+    folder.mkdir()
+    source.write_bytes(b"")
     cases = [
         (("fit", str(tmp_path / "none.h5")), "does not exist"),
         (("fit", str(tmp_path), "--format", "table"), "expected --units"),
@@ -61,6 +64,10 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
         (("atoms", str(tmp_path / "none.cif"), "-o", str(tmp_path / "a.h5")), "does not exist"),
         (("atoms", "Cu.cif", "-o", str(tmp_path / "nowhere" / "a.h5")), "existing folder"),
         (("atoms", "Cu.cif", "-o", str(tmp_path / "a.txt")), "ends in .h5"),
+        (("atoms", "Cu.cif", "-o", str(folder)), "which is a folder"),
+        (("fit", str(source), "-o", str(source)), "ends in .law"),
+        (("fit", str(source), "--skip-frames", "1"), "expected no --skip-frames"),
+        (("fit", str(source), "--units", "Pa"), "expected no --units"),
     ]  # fmt: skip
     for arguments, expected in cases:
         code, _, error = run(*arguments)
@@ -108,4 +115,4 @@ class TestRealData:
         code, _, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "--stress-units", "GPa")
         assert code == 2 and "--stress-units eV/A3" in error
         code, _, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "--stress-sign", "-1")
-        assert code == 2 and "in eV/A3 with compression positive it is" in error
+        assert code == 2 and "compression positive" in error and "pass --stress-units eV/A3 --stress-sign 1." in error

@@ -77,12 +77,43 @@ def test_every_group_gives_the_law_of_its_laue_class(symbol: str) -> None:
 def test_audit_fails_a_law_that_breaks_its_class() -> None:
     """Negative control of the audit itself: a law that claims cubic symmetry with a tetragonal stiffness."""
     law = random_law("m-3m", turned=False)
-    law._frozen = law._freeze()._replace(
+    tetragonal = law._freeze()._replace(
         quadratic=torch.diag(torch.tensor([1.0, 1.1, 1.0, 1, 1, 1], dtype=torch.float64))
     )
+    law._freeze = lambda: tetragonal
     report = audit(law, number=50)
     assert not report.passed
     assert any(check.passed is False and check.name.startswith("symmetry") for check in report.checks)
+
+
+def test_audit_fails_a_law_whose_tangent_is_not_a_number() -> None:
+    class Broken(NeoHookeanLaw):
+        def _evaluate(
+            self, strain: torch.Tensor, tangent: bool
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+            energy, stress, entries = super()._evaluate(strain, tangent)
+            far = torch.linalg.vector_norm(strain, dim=1) > 1e-3
+            return energy, stress, None if entries is None else torch.where(far[:, None], torch.nan, entries)
+
+    report = audit(Broken(40.0, 60.0), number=50)
+    assert not report.passed
+    assert not any(check.passed for check in report.checks if check.name.startswith("tangent"))
+
+
+def test_a_law_more_symmetric_than_its_class_passes() -> None:
+    isotropic = 50.0 * np.outer(mandel.IDENTITY, mandel.IDENTITY) + 80.0 * np.eye(6)
+    assert audit(PolynomialLaw(PointGroup("m-3m"), 2, isotropic), number=50).passed
+
+
+def test_training_never_meets_stale_parts() -> None:
+    """An optimiser's step in place changes the answer at once, and leaves the reference exact."""
+    law = random_law("m-3m")
+    before = law.response(0.02 * np.ones((1, 6))).stress
+    with torch.no_grad():
+        for parameter in law.network.parameters():
+            parameter.add_(0.1)
+    assert np.abs(law.response(0.02 * np.ones((1, 6))).stress - before).max() > 1e-6
+    assert np.all(law.response(np.zeros((1, 6))).stress == 0.0)
 
 
 def test_outside_rotation_is_outside() -> None:
