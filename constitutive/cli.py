@@ -220,7 +220,7 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     if figures["energies"]:
         lines.append(figures["energies"])
     if figures["suspects"]:
-        lines.append(f"fitted ten times worse than the median, look at them: {', '.join(figures['suspects'])}")
+        lines.append(f"missed by a fifth of their stress or more, look at them: {', '.join(figures['suspects'])}")
     if "calculator_constants" in figures:
         pairs = [f"{name} {value:.1f}" for name, value in figures["calculator_constants"].items()]
         lines.append(f"elastic constants of the calculator by finite differences: {' '.join(pairs)} {law.units}")
