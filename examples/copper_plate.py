@@ -25,6 +25,7 @@ from ase.build import bulk
 from dolfinx import fem as dfem
 from matplotlib.collections import PolyCollection
 from mpi4py import MPI
+from tqdm import tqdm
 
 import constitutive
 from constitutive import audit, fit
@@ -92,8 +93,8 @@ def pull(
         strain.append(step.load * STRETCH)
         force.append(float(problem.reaction(jaw)[0]))
         residuals = " ".join(f"{norm:.0e}" for norm in step.residuals)
-        print(
-            f"  strain {100 * strain[-1]:.2f} %  force {force[-1]:8.3f} GPa·length²  {step.iterations} iterations, {residuals}"
+        tqdm.write(  # keeps the progress bar in one piece
+            f"  strain {100 * strain[-1]:.2f} %  force {force[-1]:.3f} GPa·length²  {step.iterations} iterations, {residuals}"
         )
     write_xdmf(out / f"plate_{name}.xdmf", u, [material.project("cauchy"), material.project("von_mises")])
     return {
