@@ -133,13 +133,11 @@ def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int,
     return Problem(law, data, use_energy, choice.prior)
 
 
-def _path(
-    problem: Problem, alphas: tuple[float, ...], shown: Callable[[], None] | None
-) -> Iterator[tuple[float, Fitted]]:
+def _path(problem: Problem, alphas: tuple[float, ...], shown: Callable[[], None] | None) -> Iterator[Fitted]:
     for alpha in alphas:
         problem.minimise(alpha, STEPS, shown)
         problem.store()
-        yield alpha, Fitted(problem.law, problem.reference(), problem.law.order, problem.prior, alpha)
+        yield Fitted(problem.law, problem.reference(), problem.law.order, problem.prior, alpha)
 
 
 def _choose_alpha(
@@ -153,7 +151,7 @@ def _choose_alpha(
     for fold in np.unique(folds)[: 1 if many else None]:
         inside = folds != fold
         problem = _start(data.take(inside), choice, widths, seed, use_energy)
-        for place, (_, fitted) in enumerate(_path(problem, ALPHAS[: int(np.sum(np.isfinite(wrong)))], shown)):
+        for place, fitted in enumerate(_path(problem, ALPHAS[: int(np.sum(np.isfinite(wrong)))], shown)):
             wrong[place] += np.sum((fitted.stress(data.strain[~inside]) - data.stress[~inside]) ** 2)
         # the path is followed no further than where the network still promises something
         promising = np.flatnonzero(wrong < 2.0 * wrong[0])
@@ -172,10 +170,7 @@ def _fit_training(
     choice = choose_polynomial(data, orbits, use_energy, seed, order)
     alpha = _choose_alpha(data, orbits, choice, widths, seed, use_energy, shown)
     problem = _start(data, choice, widths, seed, use_energy)
-    fitted = None
-    for _, found in _path(problem, tuple(a for a in ALPHAS if a >= alpha), shown):
-        fitted = found
-    assert fitted is not None
+    *_, fitted = _path(problem, tuple(a for a in ALPHAS if a >= alpha), shown)
     return fitted
 
 

@@ -1,4 +1,4 @@
-"""The law file: read back bit for bit, refused where altered, never unpickled."""
+"""The law file: tensors read back bit for bit, refused where altered, never unpickled."""
 
 from __future__ import annotations
 
