@@ -129,7 +129,9 @@ def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int,
     with torch.no_grad():
         scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - degrees)
         law.coefficients.copy_(torch.from_numpy(scaled))
-        law.network.last.mul_(1e-2)
+        for name, parameter in law.network.named_parameters():
+            if name.endswith("last"):
+                parameter.mul_(1e-2)
     return Problem(law, data, use_energy, choice.prior)
 
 
