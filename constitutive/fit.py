@@ -105,7 +105,7 @@ def choose_polynomial(
     return Choice(order, min(errors, key=lambda prior: errors[prior]))
 
 
-def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool) -> Problem:
+def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool, network: str = "invariants") -> Problem:
     """A problem that starts at the polynomial fit, with a silent network."""
     assert data.group is not None
     polynomial = PolynomialFit(data, choice.order, use_energy, choice.prior)
@@ -121,7 +121,7 @@ def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int,
         )
     law = SymmetricLaw(
         data.group, choice.order, widths, stiffness=stiffness, energy_scale=scale, strain_scale=largest, seed=seed,
-        units=data.units,
+        network=network, units=data.units,
     )  # fmt: skip
     # The fit's first columns are the linear and quadratic invariants; the others are the law's polynomial part.
     skip = len(polynomial.coefficients) - law.higher.count
