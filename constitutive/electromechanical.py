@@ -3,7 +3,7 @@
     H(E, 𝓔) = W(E) − 𝓔·e:E − ½ 𝓔·κ·𝓔        S = ∂H/∂E = ∂W/∂E − eᵀ·𝓔        D = −∂H/∂𝓔 = e:E + κ·𝓔
 
 𝓔 = Fᵀ·(spatial field) = −∂φ/∂X and D = J F⁻¹·(spatial displacement) are the material field and displacement, so that H
-does not see a rotation of the sample (Dorfmann and Ogden 2005, doi:10.1007/s00707-004-0202-2; for small strain Tiersten
+does not see a rotation of the sample (Dorfmann and Ogden 2005, Acta Mechanica 174, 167; for small strain Tiersten
 1969, Linear Piezoelectric Plate Vibrations; IRE Standards on Piezoelectric Crystals 1949). The group acts on 𝓔 as on a
 polar vector, improper operations included: that is where 32 differs from -3m.
 
@@ -168,17 +168,15 @@ class PiezoelectricLaw(Law):
         with torch.no_grad():
             pull, polarisation, linear = fields @ e, strains @ e.T, fields @ kappa
             enthalpy = energy - (pull * strains).sum(dim=1) - 0.5 * (linear * fields).sum(dim=1)
-            outcome = [enthalpy + nan, stress - pull + nan[:, None], polarisation + linear + nan[:, None]]
+            tangents: list[Any] = [None, None, None]
             if tangent:
-                outcome += [
-                    torch.as_tensor(answer.tangent) + nan[:, None],
-                    -e.T + nan[:, None, None],
-                    kappa + nan[:, None, None],
-                ]
-        outcome += [None] * (6 - len(outcome))
+                entries = torch.as_tensor(answer.tangent)
+                tangents = [entries + nan[:, None], nan[:, None, None] - e.T, nan[:, None, None] + kappa]
+            values = [enthalpy + nan, stress - pull + nan[:, None], polarisation + linear + nan[:, None], *tangents]
         if as_numpy:
-            return ElectromechanicalResponse(*(None if a is None else a.numpy() for a in outcome), status.numpy())
-        return ElectromechanicalResponse(*(None if a is None else a.to(strain.dtype) for a in outcome), status)
+            return ElectromechanicalResponse._make(None if a is None else a.numpy() for a in (*values, status))
+        values = [None if a is None else a.to(strain.dtype) for a in values]
+        return ElectromechanicalResponse._make((*values, status))
 
     def config(self) -> dict[str, Any]:
         return {
@@ -261,7 +259,7 @@ def first_piola_electromechanical(
     """First Piola–Kirchhoff stress P = F S and material displacement D: what the solver of a boundary-value problem asks.
 
     P = ∂H/∂F at constant material field, the total stress of which div P = 0 is the balance of momentum, and
-    div D = 0 that of charge (Dorfmann and Ogden 2005, doi:10.1007/s00707-004-0202-2). Spatially σ = P Fᵀ / J, d = F D / J.
+    div D = 0 that of charge (Dorfmann and Ogden 2005, Acta Mechanica 174, 167). Spatially σ = P Fᵀ / J, d = F D / J.
 
     Parameters
     ----------

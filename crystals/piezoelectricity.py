@@ -178,7 +178,7 @@ def check_piezoelectric(where: str, tensor: np.ndarray, group: PointGroup, toler
         if np.any(tensor):
             raise ValueError(
                 f"{where}: expected piezoelectric = 0 for {group.symbol}, got e up to {np.abs(tensor).max():.3g} C/m²: "
-                f"{reason}. Name the full group of the crystal."
+                f"{reason}. Name the full group of the crystal (group=PointGroup(…))."
             )
         return tensor
     local = rotate_piezoelectric(group.frame.T, tensor)

@@ -170,7 +170,7 @@ def _standard_space(symbol: str, symmetry: str, axial: bool) -> np.ndarray:
     counted = tensor_count(group, symmetry, axial)
     if len(chosen) != counted:
         raise AssertionError(f"found {len(chosen)} invariant tensors {symmetry} of {symbol}, characters say {counted}")
-    space = (np.array(chosen).reshape(-1, size) @ basis.T).reshape((-1,) + (3,) * rank)
+    space = (np.array(chosen).reshape(-1, size) @ basis.T).reshape((len(chosen),) + (3,) * rank)
     space.setflags(write=False)
     return space
 
@@ -232,8 +232,8 @@ def invariant_part(tensor: np.ndarray, group: PointGroup, symmetry: str, axial: 
             f"invariant_part: expected a tensor of shape (..., {', '.join('3' * rank)}) for {symmetry!r}, got "
             f"{tensor.shape}. Mandel vectors go through crystals.mandel.from_mandel."
         )
-    flat = space.reshape(len(space), -1)
-    return ((tensor.reshape(tensor.shape[: tensor.ndim - rank] + (-1,)) @ flat.T) @ flat).reshape(tensor.shape)
+    flat = space.reshape(len(space), 3**rank)
+    return ((tensor.reshape((*tensor.shape[: tensor.ndim - rank], 3**rank)) @ flat.T) @ flat).reshape(tensor.shape)
 
 
 def _character(tree: _Tree, power: int, sums: list[np.ndarray]) -> np.ndarray:
