@@ -433,6 +433,9 @@ def test_mistakes_are_named() -> None:
         PiezoelectricLaw(base, piezoelectric=e, permittivity=np.diag([0.1, 0.2, 0.3]))
     with pytest.raises(ValueError, match="give κ in nF/m"):
         PiezoelectricLaw(base, piezoelectric=e, permittivity=1e-9 * QUARTZ_KAPPA)
+    PiezoelectricLaw(base, piezoelectric=e, permittivity=VACUUM_PERMITTIVITY * np.eye(3))
+    with pytest.raises(ValueError, match="vacuum, 0.008854 nF/m"):
+        PiezoelectricLaw(base, piezoelectric=e, permittivity=0.999 * VACUUM_PERMITTIVITY * np.eye(3))
     with pytest.raises(ValueError, match="whose operations leave W alone"):
         PiezoelectricLaw(base, piezoelectric=0 * e, permittivity=QUARTZ_KAPPA, group=PointGroup("6mm"))
     with pytest.raises(ValueError, match="whose operations leave W alone"):
