@@ -8,6 +8,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
@@ -21,16 +22,19 @@ __all__ = [
     "INVALID",
     "OK",
     "OUT_OF_RANGE",
+    "VACUUM_PERMITTIVITY",
     "Audit",
     "CrossValidation",
     "Law",
     "NeoHookeanLaw",
+    "PiezoelectricLaw",
     "PolynomialLaw",
     "Response",
     "SymmetricLaw",
     "audit",
     "cross_validate",
     "first_piola",
+    "first_piola_electromechanical",
     "fit",
     "load",
     "save",

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .electromechanical import PiezoelectricLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
 from .polynomial import PolynomialLaw
@@ -25,7 +26,9 @@ from .symmetric import SymmetricLaw
 
 SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
-_LAWS: dict[str, type[Law]] = {law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw)}
+_LAWS: dict[str, type[Law]] = {
+    law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw)
+}
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
 
