@@ -88,8 +88,10 @@ class SymmetricLaw(Law):
     ) -> None:
         group = PointGroup(group) if isinstance(group, str) else group
         super().__init__(group, units=units, max_strain=max_strain, strain_measure=strain_measure)
-        if not 2 <= order <= 6:
-            raise ValueError(f"SymmetricLaw: expected an order from 2 to 6, got {order}.")
+        if not 1 <= order <= 6:
+            raise ValueError(f"SymmetricLaw: expected an order from 1 to 6, got {order}.")
+        if order == 1 and pinned:
+            raise ValueError("SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0).")
         if not widths or min(widths) < 1:
             raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
         if not (energy_scale > 0 and strain_scale > 0):
@@ -110,7 +112,7 @@ class SymmetricLaw(Law):
         values, vectors = np.linalg.eigh(constants / self.energy_scale)
         logarithm = np.einsum("ia,a,ja->ij", vectors, np.log(values), vectors)
         coordinates = torch.from_numpy(np.einsum("kij,ij->k", stiffness_basis(group), logarithm))
-        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned)
+        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned and order > 1)
         # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
         self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
         self._frozen: _Frozen | None = None
@@ -132,6 +134,11 @@ class SymmetricLaw(Law):
 
     def constants(self) -> Tensor:
         """C₀ (6, 6), Mandel, in the group's standard frame and in units of `energy_scale`."""
+        if self.order == 1:
+            zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
+            entries = self.network.at(zero, True)[2]
+            assert entries is not None
+            return mandel.unpack_upper(entries)[0]
         if self.pinned_stiffness is not None:
             return self.pinned_stiffness / self.energy_scale
         return torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
@@ -141,7 +148,8 @@ class SymmetricLaw(Law):
         zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
         value, slope, entries = self.network.at(zero, True)
         assert entries is not None
-        return self.constants(), value[0], slope[0], mandel.unpack_upper(entries)[0]
+        hessian = mandel.unpack_upper(entries)[0]
+        return hessian if self.order == 1 else self.constants(), value[0], slope[0], hessian
 
     def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
