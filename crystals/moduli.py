@@ -1,22 +1,17 @@
-"""What a stiffness says: wave speeds and ellipticity, averages and bounds, anisotropy, named constants.
+"""What a stiffness says: wave speeds and ellipticity, averages and bounds, anisotropy.
 
 Stiffness matrices are Mandel (..., 6, 6) in GPa (any unit goes through); leading axes are batch axes everywhere.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 
-from .groups import PointGroup
-from .invariants import invariant_tensors
-from .mandel import IDENTITY, from_mandel, stiffness_to_tensor, stiffness_to_voigt, to_mandel
-from .rotations import rotate_matrix
+from .elastic_constants import elastic_constants as elastic_constants  # still found here by its old address
+from .mandel import IDENTITY, from_mandel, stiffness_to_tensor, to_mandel
 
-#: Order in which independent constants are looked for: the textbooks keep C12 rather than C66, C14 rather than C56.
-_PREFERRED = tuple("11 22 33 12 13 23 44 55 66 14 15 16 24 25 26 34 35 36 45 46 56".split())
 #: Points whose acoustic tensors are held at once: 200 directions of 1000 points take 15 MB.
 _CHUNK = 1000
 #: Local minima on the grid that are followed down at every point.
@@ -327,60 +322,3 @@ def is_stable(stiffness: np.ndarray) -> np.ndarray:
     """
     values = np.linalg.eigvalsh(_checked("is_stable", stiffness))
     return values[..., 0] > 1e-12 * np.abs(values).max(axis=-1)
-
-
-@cache
-def _independent_constants(symbol: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the independent Voigt constants of a class, and an orthonormal basis (36, k) of its stiffnesses."""
-    tensors = invariant_tensors(symbol, 2)
-    voigt = stiffness_to_voigt(tensors)
-    names: list[str] = []
-    rows: list[np.ndarray] = []
-    for name in _PREFERRED:
-        row = voigt[:, int(name[0]) - 1, int(name[1]) - 1]
-        if np.linalg.matrix_rank(np.array([*rows, row]), tol=1e-9) > len(rows):
-            names.append("C" + name)
-            rows.append(row)
-    assert len(names) == len(tensors)
-    basis, _ = np.linalg.qr(tensors.reshape(len(tensors), 36).T)
-    return tuple(names), basis
-
-
-def elastic_constants(stiffness: np.ndarray, group: PointGroup, tolerance: float = 0.05) -> dict[str, Any]:
-    """The independent second-order constants of a class by their Voigt names, in the group's standard frame.
-
-    The stiffness is turned back from the group's frame to the standard one and projected on the stiffnesses that have
-    the symmetry, so constants that should be equal (C11 and C22 of a cubic crystal) enter with their mean.
-
-    Parameters
-    ----------
-    stiffness : array (..., 6, 6)
-        Mandel, GPa, in the frame of `group` (whose `frame` turns the standard frame into it).
-    group : PointGroup
-    tolerance : float
-        Largest part of the stiffness, relative in the Frobenius norm, that may lack the symmetry.
-
-    Returns
-    -------
-    dict of str to float, or to array (...,) for a batch
-        For example C11, C12, C44 for m-3m, and C11, C33, C12, C13, C44, C14 for -3m, GPa.
-
-    Raises
-    ------
-    ValueError
-        Where the stiffness lacks the symmetry by more than `tolerance`.
-    """
-    turned = rotate_matrix(group.frame.T, _checked("elastic_constants", stiffness))
-    names, basis = _independent_constants(group.symbol)
-    flat = turned.reshape(turned.shape[:-2] + (36,))
-    projected = flat @ basis @ basis.T
-    size = np.linalg.norm(flat, axis=-1)
-    missing = np.max(np.linalg.norm(flat - projected, axis=-1) / np.where(size > 0.0, size, 1.0), initial=0.0)
-    if missing > tolerance:
-        raise ValueError(
-            f"elastic_constants: expected a stiffness with the symmetry of {group.symbol} to within {tolerance:g}, got "
-            f"one of which {missing:.3g} lacks it. Check that the group's frame is the frame of the stiffness."
-        )
-    voigt = stiffness_to_voigt(projected.reshape(turned.shape))
-    values = {name: voigt[..., int(name[1]) - 1, int(name[2]) - 1] for name in names}
-    return values if turned.ndim > 2 else {name: float(value) for name, value in values.items()}
