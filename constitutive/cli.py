@@ -325,7 +325,9 @@ def audit(law: Path, states: int, as_json: bool) -> None:
 @_json
 @_sentence
 def show(law: Path, as_json: bool) -> None:
-    """Print what a law file says of itself.
+    """Print what a law file says of itself, and its elastic constants of second and third order.
+
+    Constants are ∂ⁿW/∂Eⁿ at the reference state (Brugger's), exact derivatives of the law.
 
     \b
     constitutive show copper.law
@@ -336,7 +338,24 @@ def show(law: Path, as_json: bool) -> None:
     lines = [f"{found!r}"]
     fit_figures = found.metadata.get("fit", {})
     lines += [f"  {key}: {value}" for key, value in fit_figures.items()]
-    _print("\n".join(lines), {"law": type(found).__name__, **found.config(), "metadata": found.metadata}, as_json)
+    constants = _constants(found)
+    for order, values in constants.items():
+        lines.append(f"  elastic constants of order {order}, {found.units}:")
+        lines += _columns([f"{name} {value:.{1 if order == '2' else 0}f}" for name, value in values.items()])
+    machine = {"law": type(found).__name__, **found.config(), "metadata": found.metadata, "constants": constants}
+    _print("\n".join(lines), machine, as_json)
+
+
+def _constants(law: Any) -> dict[str, dict[str, float]]:
+    """Named constants of orders 2 and 3; none where internal variables leave no energy to differentiate."""
+    if law.state_width:
+        return {}
+    return {str(order): law.elastic_constants(order) for order in (2, 3)}
+
+
+def _columns(cells: list[str], width: int = 14, columns: int = 6) -> list[str]:
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    return ["    " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
 
 
 if __name__ == "__main__":

@@ -49,6 +49,10 @@ def test_atoms_to_law_to_audit(tmp_path: Path) -> None:
     assert code == 0 and "objectivity" in text and "passed" in text
     code, text, _ = run("show", law)
     assert code == 0 and text.startswith("SymmetricLaw('m-3m', C11=")
+    assert "order 3, GPa:" in text and "C456 " in text
+    constants = json.loads(run("show", law, "--json")[1])["constants"]
+    assert list(constants["3"]) == ["C111", "C112", "C123", "C144", "C155", "C456"]
+    assert abs(constants["3"]["C155"] / -842.6 - 1) < 0.05  # finite differences of EMT, see test_brugger.py
 
 
 def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
