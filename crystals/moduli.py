@@ -69,6 +69,12 @@ def acoustic_tensor(
     return _contract_normals(_elasticity(tangent, stress, deformation_gradient), normals)
 
 
+def hemisphere(number: int) -> np.ndarray:
+    """Unit vectors (number, 3) spread evenly over a hemisphere: a Fibonacci lattice (González 2010,
+    doi:10.1007/s11004-009-9257-x)."""
+    return _hemisphere(number)[0].copy()
+
+
 @lru_cache(maxsize=8)
 def _hemisphere(number: int) -> tuple[np.ndarray, np.ndarray]:
     """Fibonacci points (m, 3) of a hemisphere, and the 5 nearest neighbours (m, 5) of each, up to sign."""
@@ -117,8 +123,12 @@ def _newton_normal(
     return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
 
-def _descend(elasticity: np.ndarray, normal: np.ndarray, scale: np.ndarray, rounds: int = 100) -> np.ndarray:
+def _descend(
+    elasticity: np.ndarray, normal: np.ndarray, scale: np.ndarray, rounds: int = 100
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local minima (n,) over N of the smallest eigenvalue of the acoustic tensor, started at unit normals (n, 3).
+
+    Their normals (n, 3) and polarisations (n, 3) come along.
 
     f(m, N) = A_iJkL m_i N_J m_k N_L is quadratic in m and in N, so minimising over one with the other held is a 3×3
     eigenvalue problem and never raises f. Each round takes that step or a Newton step, whichever goes lower.
@@ -149,7 +159,7 @@ def _descend(elasticity: np.ndarray, normal: np.ndarray, scale: np.ndarray, roun
         active = active[drop > 1e-13 * scale[active]]
         if len(active) == 0:
             break
-    return value
+    return value, normal, polarisation
 
 
 def smallest_acoustic_eigenvalue(
@@ -177,6 +187,23 @@ def smallest_acoustic_eigenvalue(
     array (...,)
         GPa; NaN at points where an argument is not finite.
     """
+    return softest_wave(tangent, stress, deformation_gradient, directions)[0]
+
+
+def softest_wave(
+    tangent: np.ndarray, stress: np.ndarray, deformation_gradient: np.ndarray, directions: int = 200
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The smallest acoustic eigenvalue with its normal N and polarisation m: where it is zero, a band can localise.
+
+    Arguments are those of `smallest_acoustic_eigenvalue`.
+
+    Returns
+    -------
+    value : array (...,)
+        GPa; NaN at points where an argument is not finite, as are the vectors there.
+    normal, polarisation : array (..., 3)
+        Unit vectors, N in the reference configuration; each is determined but for its sign, and for symmetry.
+    """
     if directions < 50:
         raise ValueError(
             f"smallest_acoustic_eigenvalue: expected at least 50 directions, got {directions}. "
@@ -186,14 +213,15 @@ def smallest_acoustic_eigenvalue(
     batch = elasticity.shape[:-4]
     flat = elasticity.reshape(-1, 3, 3, 3, 3)
     flat = 0.5 * (flat + np.transpose(flat, (0, 3, 4, 1, 2)))
-    result = np.full(len(flat), np.nan)
+    # columns: value, normal, polarisation
+    result = np.full((len(flat), 7), np.nan)
     usable = np.flatnonzero(np.all(np.isfinite(flat), axis=(1, 2, 3, 4)))
     grid, neighbours = _hemisphere(directions)
     for start in range(0, len(usable), _CHUNK):
         chosen = usable[start : start + _CHUNK]
         chunk = flat[chosen]
         scale = np.max(np.abs(chunk), axis=(1, 2, 3, 4)) + np.finfo(float).tiny
-        lowest = np.full(len(chunk), np.inf)
+        lowest = np.full((len(chunk), 7), np.inf)
         # f is also quadratic in N for a fixed polarisation m, and the minimum over m of the smallest eigenvalue of that
         # form is the same number. A narrow minimum that slips through one grid is rarely narrow on the other.
         for swapped in (False, True):
@@ -202,9 +230,15 @@ def smallest_acoustic_eigenvalue(
             minimal = np.all(values[:, :, None] <= values[:, neighbours], axis=2)
             order = np.argsort(np.where(minimal, values, np.inf), axis=1, kind="stable")[:, :_STARTS]
             place, column = np.nonzero(minimal[np.arange(len(chunk))[:, None], order])
-            np.minimum.at(lowest, place, _descend(form[place], grid[order[place, column]], scale[place]))
+            value, first, second = _descend(form[place], grid[order[place, column]], scale[place])
+            found = np.concatenate([value[:, None], *((second, first) if swapped else (first, second))], axis=1)
+            # the lowest of each place is written last
+            descending = np.argsort(-value, kind="stable")
+            best = np.full_like(lowest, np.inf)
+            best[place[descending]] = found[descending]
+            lowest = np.where(best[:, :1] < lowest[:, :1], best, lowest)
         result[chosen] = lowest
-    return result.reshape(batch)
+    return result[:, 0].reshape(batch), result[:, 1:4].reshape(*batch, 3), result[:, 4:].reshape(*batch, 3)
 
 
 def _checked(where: str, stiffness: np.ndarray) -> np.ndarray:
