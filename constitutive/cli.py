@@ -51,6 +51,7 @@ def main() -> None:
     constitutive atoms Cu.cif --calculator emt --max-strain 0.08 -o copper.h5
     constitutive fit copper.h5 -o copper.law
     constitutive audit copper.law
+    constitutive report copper.law copper.h5 -o copper.html
     """
 
 
@@ -356,6 +357,29 @@ def _constants(law: Any) -> dict[str, dict[str, float]]:
 def _columns(cells: list[str], width: int = 14, columns: int = 6) -> list[str]:
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     return ["    " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
+
+
+@main.command()
+@click.argument("law", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Report to write. Default: LAW with .html.")
+@_json
+@_sentence
+def report(law: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
+    """Write one HTML page about a law: fit to DATA (.h5), constants, curves, stability, audit.
+
+    \b
+    constitutive report copper.law copper.h5 -o copper.html
+    """
+    from crystals.dataset import StrainData
+
+    from .report import write_report
+    from .storage import load
+
+    target = output or Path(law.name).with_suffix(".html")
+    _check_output(target, (".html", ".htm"), law)
+    write_report(load(law), None if data is None else StrainData.read(data), target)
+    _print(f"written to {target}", {"report": str(target)}, as_json)
 
 
 if __name__ == "__main__":

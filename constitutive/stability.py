@@ -165,7 +165,7 @@ def ellipticity_limit(
                 break
     if bracket is None:
         return None
-    load = float(np.asarray(brentq(smallest, *bracket, xtol=1e-13 * abs(end - start), rtol=8.9e-16)))
+    load = float(np.asarray(brentq(smallest, *bracket, xtol=1e-13 * abs(end - start))))
     strain = strain_at(load)
     _, normal, polarisation = softest_wave(*_state(law, strain[None]), directions)
     trained = float(np.linalg.norm(strain)) <= law.max_strain
