@@ -31,7 +31,7 @@ def brugger_constants(law: Law, order: int) -> np.ndarray:
     Parameters
     ----------
     law : Law
-        Hyperelastic: no internal variables, symmetric tangent.
+        Above order 2 hyperelastic: no internal variables, symmetric tangent.
     order : int
         2, 3 or 4.
 
@@ -48,15 +48,15 @@ def brugger_constants(law: Law, order: int) -> np.ndarray:
     where = f"{type(law).__name__}.stiffness"
     if order not in ORDERS:
         raise ValueError(f"{where}: expected an order of 2, 3 or 4, got {order!r}. Fifth order has no agreed names.")
-    if law.state_width or law.tangent_entries != 21:
-        raise ValueError(
-            f"{where}: expected a hyperelastic law with 21 tangent entries, got {law.state_width} internal variables and "
-            f"{law.tangent_entries} entries. Not supported: elastic constants of other laws."
-        )
     zero = np.zeros((1, 6))
     stiffness = np.asarray(law.stress_and_tangent(zero)[1][0])  # fills what the law precomputes before it is traced
     if order == 2:
         return stiffness
+    if law.state_width or law.tangent_entries != 21:
+        raise ValueError(
+            f"{where}: expected a hyperelastic law with 21 tangent entries, got {law.state_width} internal variables and "
+            f"{law.tangent_entries} entries. Not supported: higher-order constants of other laws."
+        )
 
     def tangent(point: torch.Tensor) -> torch.Tensor:
         entries = law._evaluate(point[None], True)[2]

@@ -348,10 +348,8 @@ def show(law: Path, as_json: bool) -> None:
 
 
 def _constants(law: Any) -> dict[str, dict[str, float]]:
-    """Named constants of orders 2 and 3; none where internal variables leave no energy to differentiate."""
-    if law.state_width:
-        return {}
-    return {str(order): law.elastic_constants(order) for order in (2, 3)}
+    """Named constants of orders 2 and 3; of order 2 alone where there are internal variables."""
+    return {str(order): law.elastic_constants(order) for order in ((2,) if law.state_width else (2, 3))}
 
 
 def _columns(cells: list[str], width: int = 14, columns: int = 6) -> list[str]:

@@ -232,7 +232,7 @@ class Law(torch.nn.Module, ABC):
         Raises
         ------
         ValueError
-            For another order, and for laws with internal variables.
+            For another order, and above order 2 for laws with internal variables.
         """
         return elastic_constants(self.stiffness(order), self.group, order=order)
 

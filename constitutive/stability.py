@@ -264,7 +264,7 @@ def stability_map(
     second: Any = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0),
     extent: float | None = None,
     number: int = 41,
-    directions: int = 100,
+    directions: int = 200,
 ) -> StabilityMap:
     """Smallest acoustic eigenvalue of a law over the plane E = x D₁ + y D₂, |x|, |y| ≤ extent.
 
@@ -367,10 +367,12 @@ def ellipticity_penalty(stress: Callable[[Tensor], Tensor], strain: Any, directi
             f"ellipticity_penalty: expected strains (n, 6) and directions (m, 3), got {tuple(points.shape)} and "
             f"{tuple(normals.shape)}."
         )
-    stretches = torch.from_numpy(mandel.right_stretch(points.detach().cpu().numpy())).to(points)
-    weights = torch.from_numpy(mandel.WEIGHTS).to(points)
-    position = torch.from_numpy(mandel.POSITION).to(points.device)
+    weights = torch.as_tensor(mandel.WEIGHTS, dtype=points.dtype, device=points.device)
+    position = torch.as_tensor(mandel.POSITION, device=points.device)
     one = torch.eye(3, dtype=points.dtype, device=points.device)
+    # in torch, because the function may stand inside a transform that hides numbers from numpy
+    squares, axes = torch.linalg.eigh(one + 2.0 * (points / weights)[:, position])
+    stretches = (axes * torch.sqrt(squares)[:, None, :]) @ axes.transpose(1, 2)
 
     def both(point: Tensor) -> tuple[Tensor, Tensor]:
         value = stress(point)

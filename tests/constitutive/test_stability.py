@@ -236,3 +236,30 @@ def test_eigenvalue_does_not_depend_on_the_frame() -> None:
     turned = random_rotations(10, generator) @ mandel.right_stretch(strain)
     found = acoustic_eigenvalue(law, strain)
     np.testing.assert_allclose(found, smallest_acoustic_eigenvalue(tangent, stress, turned), rtol=1e-9)
+
+
+def test_penalty_has_a_jacobian_for_least_squares() -> None:
+    """jacrev through `functional_call`, as Levenberg–Marquardt needs it, against a central difference."""
+    law = SymmetricLaw("m-3m", order=3, widths=(3,), stiffness=softening_law().stiffness(), energy_scale=100.0,
+                       strain_scale=0.05)  # fmt: skip
+    names, start = zip(*((name, p.detach()) for name, p in law.named_parameters()), strict=True)
+    sizes = [p.numel() for p in start]
+    theta = torch.cat([p.reshape(-1) for p in start])
+    strain, normals = box_strains(-0.05, 0.05, 4)[::4], hemisphere(6)
+
+    def residual(vector: torch.Tensor) -> torch.Tensor:
+        parts = {n: v.reshape(p.shape) for n, v, p in zip(names, torch.split(vector, sizes), start, strict=True)}
+
+        def stress(point: torch.Tensor) -> torch.Tensor:
+            return 100.0 * torch.func.functional_call(law, parts, (point[None],))[1][0]
+
+        return ellipticity_penalty(stress, strain, normals, 60.0)
+
+    jacobian = torch.func.jacrev(residual)(theta)
+    direction = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    step = 1e-6
+    difference = (residual(theta + step * direction) - residual(theta - step * direction)) / (2 * step)
+    assert jacobian.shape == (len(strain) * 6, len(theta))
+    assert float(difference.abs().max()) > 1.0
+    # a relu or two eigenvalues may change places between the two ends; they do not here
+    assert float((jacobian @ direction - difference).abs().max()) < 1e-5 * float(difference.abs().max())
