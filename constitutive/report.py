@@ -353,8 +353,8 @@ def main_directions(group: PointGroup) -> dict[str, np.ndarray]:
 
 def _curves_section(law: Law, number: int = 41) -> list[str]:
     radius = law.max_strain if np.isfinite(law.max_strain) else DEFAULT_RANGE
-    strain = np.linspace(-min(radius, 0.45), radius, number)
-    stretch = np.sqrt(1.0 + 2.0 * strain)
+    stretch = np.linspace(np.sqrt(1.0 - 2.0 * min(radius, 0.45)), np.sqrt(1.0 + 2.0 * radius), number)
+    strain = 0.5 * (stretch**2 - 1.0)
     figure = Figure(figsize=(6.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     lost = False
@@ -395,7 +395,7 @@ def _stability_section(law: Law, states: int) -> list[str]:
         "<h2>Stability</h2>",
         _picture(figure, "Smallest acoustic eigenvalue over two planes of strain",
                  "Smallest eigenvalue of the acoustic tensor over all directions, standard frame. Hatched: strong "
-                 "ellipticity is lost; dashed: the trained range."),
+                 "ellipticity is lost; dashed: the trained range; white: no deformation has such a strain."),
         "<h2>Audit</h2>",
         f"<p>On {states} random states to 1.5 times the trained range: {'passed' if report.passed else 'FAILED'}.</p>",
         _table(("check", "value", "rule", ""), rows),
