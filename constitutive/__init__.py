@@ -14,6 +14,7 @@ from .fit import CrossValidation, cross_validate, fit
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
 from .polynomial import PolynomialLaw
+from .stability import ellipticity_limit, stability_map
 from .storage import load, save
 from .symmetric import SymmetricLaw
 
@@ -33,9 +34,11 @@ __all__ = [
     "SymmetricLaw",
     "audit",
     "cross_validate",
+    "ellipticity_limit",
     "first_piola",
     "first_piola_electromechanical",
     "fit",
     "load",
     "save",
+    "stability_map",
 ]

@@ -51,6 +51,7 @@ def main() -> None:
     constitutive atoms Cu.cif --calculator emt --max-strain 0.08 -o copper.h5
     constitutive fit copper.h5 -o copper.law
     constitutive audit copper.law
+    constitutive report copper.law copper.h5 -o copper.html
     """
 
 
@@ -325,7 +326,9 @@ def audit(law: Path, states: int, as_json: bool) -> None:
 @_json
 @_sentence
 def show(law: Path, as_json: bool) -> None:
-    """Print what a law file says of itself.
+    """Print what a law file says of itself, and its elastic constants of second and third order.
+
+    Constants are ∂ⁿW/∂Eⁿ at the reference state (Brugger's), exact derivatives of the law.
 
     \b
     constitutive show copper.law
@@ -336,7 +339,45 @@ def show(law: Path, as_json: bool) -> None:
     lines = [f"{found!r}"]
     fit_figures = found.metadata.get("fit", {})
     lines += [f"  {key}: {value}" for key, value in fit_figures.items()]
-    _print("\n".join(lines), {"law": type(found).__name__, **found.config(), "metadata": found.metadata}, as_json)
+    constants = _constants(found)
+    for order, values in constants.items():
+        lines.append(f"  elastic constants of order {order}, {found.units}:")
+        lines += _columns([f"{name} {value:.{1 if order == '2' else 0}f}" for name, value in values.items()])
+    machine = {"law": type(found).__name__, **found.config(), "metadata": found.metadata, "constants": constants}
+    _print("\n".join(lines), machine, as_json)
+
+
+def _constants(law: Any) -> dict[str, dict[str, float]]:
+    """Named constants of orders 2 and 3; of order 2 alone where there are internal variables."""
+    return {str(order): law.elastic_constants(order) for order in ((2,) if law.state_width else (2, 3))}
+
+
+def _columns(cells: list[str], width: int = 14, columns: int = 6) -> list[str]:
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    return ["    " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
+
+
+@main.command()
+@click.argument("law", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Report to write. Default: LAW with .html.")
+@_json
+@_sentence
+def report(law: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
+    """Write one HTML page about a law: fit to DATA (.h5), constants, curves, stability, audit.
+
+    \b
+    constitutive report copper.law copper.h5 -o copper.html
+    """
+    from crystals.dataset import StrainData
+
+    from .report import write_report
+    from .storage import load
+
+    target = output or Path(law.name).with_suffix(".html")
+    _check_output(target, (".html", ".htm"), law)
+    write_report(load(law), None if data is None else StrainData.read(data), target)
+    _print(f"written to {target}", {"report": str(target)}, as_json)
 
 
 if __name__ == "__main__":

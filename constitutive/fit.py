@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from crystals import mandel
 from crystals.dataset import StrainData
+from crystals.elastic_constants import elastic_constants
 from crystals.groups import PointGroup
 from crystals.invariants import invariant_count
-from crystals.moduli import elastic_constants
 from crystals.rotations import mandel_rotation
 
 from .consistency import Consistency, question
@@ -105,7 +105,9 @@ def choose_polynomial(
     return Choice(order, min(errors, key=lambda prior: errors[prior]))
 
 
-def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool, network: str = "invariants") -> Problem:
+def _start(
+    data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool, network: str = "invariants"
+) -> Problem:
     """A problem that starts at the polynomial fit, with a silent network."""
     assert data.group is not None
     polynomial = PolynomialFit(data, choice.order, use_energy, choice.prior)

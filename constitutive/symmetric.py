@@ -91,7 +91,9 @@ class SymmetricLaw(Law):
         if not 1 <= order <= 6:
             raise ValueError(f"SymmetricLaw: expected an order from 1 to 6, got {order}.")
         if order == 1 and pinned:
-            raise ValueError("SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0).")
+            raise ValueError(
+                "SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0)."
+            )
         if not widths or min(widths) < 1:
             raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
         if not (energy_scale > 0 and strain_scale > 0):

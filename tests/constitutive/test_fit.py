@@ -14,7 +14,7 @@ from constitutive.least_squares import Choice, Reference
 from constitutive.polynomial import higher_order_polynomials
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
-from crystals.moduli import elastic_constants
+from crystals.elastic_constants import elastic_constants
 from crystals.rotations import mandel_rotation, random_rotations
 
 CUBIC = mandel.stiffness_from_voigt(
