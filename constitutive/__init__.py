@@ -8,6 +8,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .driver import PointResponse, UniaxialStep, constrained_response, load_path, uniaxial
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
@@ -26,12 +27,17 @@ __all__ = [
     "Law",
     "NeoHookeanLaw",
     "PolynomialLaw",
+    "PointResponse",
     "Response",
     "SymmetricLaw",
+    "UniaxialStep",
     "audit",
+    "constrained_response",
     "cross_validate",
     "first_piola",
     "fit",
     "load",
+    "load_path",
     "save",
+    "uniaxial",
 ]
