@@ -11,11 +11,13 @@ from .audit import Audit, audit
 from .driver import PointResponse, UniaxialStep, constrained_response, load_path, uniaxial
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
+from .internal_variables import InternalVariableLaw
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
 from .polynomial import PolynomialLaw
 from .storage import load, save
 from .symmetric import SymmetricLaw
+from .von_mises import VonMisesLaw
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "OUT_OF_RANGE",
     "Audit",
     "CrossValidation",
+    "InternalVariableLaw",
     "Law",
     "NeoHookeanLaw",
     "PolynomialLaw",
@@ -31,6 +34,7 @@ __all__ = [
     "Response",
     "SymmetricLaw",
     "UniaxialStep",
+    "VonMisesLaw",
     "audit",
     "constrained_response",
     "cross_validate",

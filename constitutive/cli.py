@@ -458,6 +458,7 @@ def _plot(path: Path, rows: list[dict[str, Any]], title: str, units: str) -> Non
                 label=label,
             )
     axes.set(xlabel="nominal strain", ylabel=units, title=title)
+    axes.locator_params(axis="x", nbins=6)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)

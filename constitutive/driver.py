@@ -126,7 +126,7 @@ def constrained_response(
     turn = None if orientation is None else mandel_rotation(check_rotation(f"{where}(orientation)", orientation))
     if turn is not None and turn.shape not in ((6, 6), (len(points), 6, 6)):
         raise ValueError(
-            f"{where}: expected orientation of shape (3, 3) or ({len(points)}, 3, 3), got {np.shape(orientation)}."
+            f"{where}: expected orientation of shape (3, 3) or ({len(points)}, 3, 3), got {(*turn.shape[:-2], 3, 3)}."
         )
 
     found = _respond(law, points, state, dt, turn)

@@ -1,0 +1,380 @@
+"""A law with internal variables in generalised-standard form: a free energy and a convex dissipation potential."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crystals import mandel
+from crystals.groups import PointGroup
+
+from .history import HistoryLaw
+from .polynomial import check_stiffness, frame_rotation, rotate_back, stiffness_basis
+
+#: Residual of a converged point in units of its strain over the yield strain; evaluations and halvings before giving up.
+TOLERANCE, EVALUATIONS, HALVINGS = 1e-12, 60, 30
+
+
+class Material(NamedTuple):
+    """The parameters' meaning, in the standard frame. Stress over σ₀, strain over σ₀/c, moduli over c."""
+
+    stiffness: Tensor  # C (6, 6)
+    compliance: Tensor  # C⁻¹
+    forms: Tensor  # L_i (k, 6, 12), from forces (σ, β)
+    strength: Tensor  # σ_y
+    kinematic: Tensor  # ⅔ h
+    isotropic: Tensor  # k
+    saturation: Tensor  # Q
+    saturation_rate: Tensor  # b
+    viscosity: Tensor  # η, per unit of time
+
+
+class Solution(NamedTuple):
+    """A converged implicit step: forces and multiplier (n, 13), Jacobian (n, 13, 13), which points flow or failed."""
+
+    unknowns: Tensor
+    jacobian: Tensor
+    flows: Tensor
+    failed: Tensor
+
+
+def deviatoric_basis(group: PointGroup) -> np.ndarray:
+    """Orthonormal basis (k, 6, 6) of the symmetric matrices between deviators that the group leaves alone."""
+    deviator = np.eye(6) - np.outer(mandel.IDENTITY, mandel.IDENTITY) / 3.0
+    found = (deviator @ stiffness_basis(group) @ deviator).reshape(-1, 36)
+    _, sizes, rows = np.linalg.svd(found, full_matrices=False)
+    return rows[sizes > 1e-9].reshape(-1, 6, 6)
+
+
+class InternalVariableLaw(HistoryLaw):
+    """Viscoplasticity with learned anisotropy and hardening; free energy and dissipation potential share one symmetry.
+
+    Internal variables ξ: plastic strain εp, kinematic variable α (both traceless, turned like the strain) and a scalar
+    r. With the driving forces A = −∂ψ/∂ξ = (σ, β, −R) and x⁺ = max(x, 0),
+
+        ψ = ½ (ε − εp)·C·(ε − εp) + ½ (⅔ h) α·α + ½ k r² + Q (r + (exp(−b r) − 1)/b)
+        φ*(A) = ((g(σ, β) − R − σ_y)⁺)² / 2η,     g⁴ = Σ_i |L_i (σ, β)|⁴,     ξ̇ = ∂φ*/∂A
+
+    (Halphen and Nguyen 1975; Lemaitre and Chaboche 1990, Mechanics of Solid Materials, chapter 5; hardening R after
+    Voce 1948, linear viscosity after Perzyna 1966). L_i = (L_iσ, L_iβ) are learned matrices in the space that commutes
+    with the group, so g is symmetric: a two-layer convex network, homogeneous of degree one, smooth but at zero. φ* is
+    convex and least at A = 0, where it is 0; so the dissipation A·ξ̇ ≥ φ*(A) ≥ 0 whatever the parameters. One form with
+    L_σ = L_β = √(3/2) dev is von Mises with Prager's hardening. More forms give anisotropy and, where they act on β,
+    hardening that saturates. η = 0 is the rate-independent limit and is solved as such.
+
+    Implicit Euler: forces y = (σ, β) and Δr = γ from C⁻¹(σ − σ_trial) + γ ∂g/∂σ = 0, (⅔h)⁻¹ (β − β_trial) + γ ∂g/∂β = 0
+    and g − R(r + γ) − σ_y = η γ/Δt: the stationary point of a convex incremental potential (Ortiz and Stainier 1999,
+    doi:10.1016/S0045-7825(98)00219-9), so the solution is unique and the consistent tangent, by the implicit function
+    theorem, symmetric. Batched Newton, each point with its own step length; a point that does not converge is INVALID.
+
+    Not this law: finite strain, crystal slip systems, pressure-sensitive yield, softening, damage, a third invariant in
+    the yield function of an isotropic law (quadratic forms of deviators see none), rate exponents other than 1, cyclic
+    hardening with memory surfaces.
+
+    Parameters
+    ----------
+    group : PointGroup or str
+        Symmetry of ψ and φ*, in the frame of the strains.
+    stiffness : (6, 6)
+        C, Mandel, in `units`. Only its invariant part is used.
+    yield_stress : float
+        σ_y in `units`: where the forms are at their start, yield in uniaxial tension.
+    kinematic : float
+        h > 0 in `units`.
+    isotropic, saturation : float
+        k and Q in `units`. What starts at 0 stays 0 in a fit.
+    saturation_rate : float
+        b.
+    viscosity : float
+        η in `units` × time; 0 for a rate-independent law, which it then stays.
+    forms : int
+        Number k of quadratic forms: the first starts as von Mises, the others small and random.
+    seed : int
+        Seed of the others.
+    units, max_strain
+        As in `Law`.
+
+    Raises
+    ------
+    ValueError
+        For constants without sense.
+    """
+
+    state_width = 13
+    state_parts = (("plastic_strain", "strain"), ("kinematic", "strain"), ("hardening", "scalar"))
+    basis: Tensor
+    shapes: Tensor
+    turn: Tensor | None
+
+    def __init__(
+        self,
+        group: PointGroup | str,
+        stiffness: np.ndarray,
+        yield_stress: float,
+        *,
+        kinematic: float,
+        isotropic: float = 0.0,
+        saturation: float = 0.0,
+        saturation_rate: float = 0.0,
+        viscosity: float = 0.0,
+        forms: int = 2,
+        seed: int = 0,
+        units: str = "GPa",
+        max_strain: float = float("inf"),
+    ) -> None:
+        where = "InternalVariableLaw"
+        group = PointGroup(group) if isinstance(group, str) else group
+        super().__init__(group, units=units, strain_measure="small", max_strain=max_strain)
+        if not (0 < yield_stress < float("inf") and 0 < kinematic < float("inf")):
+            raise ValueError(
+                f"{where}: expected yield_stress > 0 and kinematic > 0, got {yield_stress} and {kinematic}. For next to "
+                "no kinematic hardening take 1e-3 of the stiffness."
+            )
+        rest = (isotropic, saturation, saturation_rate, viscosity)
+        if not all(0 <= value < float("inf") for value in rest):
+            raise ValueError(
+                f"{where}: expected finite isotropic, saturation, saturation_rate and viscosity ≥ 0, got {rest}. "
+                "Not supported: softening."
+            )
+        if forms < 1:
+            raise ValueError(f"{where}: expected forms ≥ 1, got {forms}.")
+        given = np.asarray(stiffness, dtype=float)
+        if given.shape != (6, 6):
+            raise ValueError(f"{where}: expected stiffness of shape (6, 6), Mandel, got {given.shape}.")
+        constants = check_stiffness(where, group, given)
+        self._config = {
+            "stiffness": given.tolist(), "yield_stress": float(yield_stress), "kinematic": float(kinematic),
+            "isotropic": float(isotropic), "saturation": float(saturation), "saturation_rate": float(saturation_rate),
+            "viscosity": float(viscosity), "forms": forms, "seed": seed, "units": units, "max_strain": self.max_strain,
+        }  # fmt: skip
+        #: σ₀ and c: units of stress and stiffness inside the law, fixed when it is made.
+        self.stress_scale = float(yield_stress)
+        self.stiffness_scale = float(np.linalg.norm(constants, 2))
+        self.strain_scale = self.stress_scale / self.stiffness_scale
+        self.rate_dependent = viscosity > 0
+        elastic, shapes = stiffness_basis(group), deviatoric_basis(group)
+        self.register_buffer("basis", torch.from_numpy(elastic), persistent=False)
+        self.register_buffer("shapes", torch.from_numpy(shapes), persistent=False)
+        self.register_buffer("turn", frame_rotation(group), persistent=False)
+        values, vectors = np.linalg.eigh(constants / self.stiffness_scale)
+        logarithm = np.einsum("ia,a,ja->ij", vectors, np.log(values), vectors)
+        self.log_stiffness = torch.nn.Parameter(torch.from_numpy(np.einsum("kij,ij->k", elastic, logarithm)))
+        weights = 0.3 * np.random.default_rng(seed).normal(size=(forms, 2, len(shapes)))
+        weights[0] = 1.5**0.5 * np.trace(shapes, axis1=1, axis2=2)  # coordinates of √(3/2) dev
+        self.weights = torch.nn.Parameter(torch.from_numpy(weights))
+        # squares of these: positive, and exactly zero where they start so
+        c, s = self.stiffness_scale, self.stress_scale
+        scalars = [1.0, 2 / 3 * kinematic / c, isotropic / c, saturation / s, saturation_rate * s / c, viscosity / c]
+        self.roots = torch.nn.Parameter(torch.tensor(scalars, dtype=torch.float64).sqrt())
+
+    def config(self) -> dict[str, Any]:
+        frame = {"point_group": self.group.symbol, "frame": self.group.frame.tolist()}
+        return {**frame, **self._config, "max_strain": self.max_strain}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> InternalVariableLaw:
+        rest = {key: value for key, value in config.items() if key not in ("point_group", "frame")}
+        return cls(PointGroup(config["point_group"], np.array(config["frame"])), **rest)
+
+    def material(self) -> Material:
+        """What the parameters mean; differentiable."""
+        stiffness = torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
+        blocks = torch.einsum("ijk,kab->iajb", self.weights, self.shapes)
+        forms = blocks.reshape(len(self.weights), 6, 12)
+        return Material(stiffness, torch.linalg.inv(stiffness), forms, *(self.roots**2).unbind())
+
+    def constants(self) -> dict[str, float]:
+        """σ_y, h, k, Q in the law's units, b, and η in units × time, as they are now."""
+        m = self.material()
+        c, s = self.stiffness_scale, self.stress_scale
+        return {
+            "yield_stress": float(m.strength) * s, "kinematic": 1.5 * float(m.kinematic) * c,
+            "isotropic": float(m.isotropic) * c, "saturation": float(m.saturation) * s,
+            "saturation_rate": float(m.saturation_rate) * c / s, "viscosity": float(m.viscosity) * c,
+        }  # fmt: skip
+
+    def _step(
+        self, strain: Tensor, state: Tensor, dt: float, tangent: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        m = self.material()
+        strain, memory = strain / self.strain_scale, state / self.strain_scale
+        if self.turn is not None:
+            strain = strain @ self.turn.T
+            memory = torch.cat([memory[:, :6] @ self.turn.T, memory[:, 6:12] @ self.turn.T, memory[:, 12:]], dim=1)
+        solution = solve_step(m, strain, memory, dt)
+        forces, multiplier = solution.unknowns[:, :12], solution.unknowns[:, 12]
+        normal = _equivalent(m, forces)[1]
+        amount = torch.where(solution.flows, multiplier, 0.0)[:, None]
+        memory = memory + torch.cat([amount * normal, amount], dim=1)
+        # stress and energy from the state itself, so that they fit each other to rounding
+        elastic, r = strain - memory[:, :6], memory[:, 12]
+        stress = elastic @ m.stiffness
+        b = m.saturation_rate.clamp_min(1e-300)
+        energy = (
+            0.5 * (elastic * stress).sum(dim=1)
+            + 0.5 * m.kinematic * (memory[:, 6:12] ** 2).sum(dim=1)
+            + 0.5 * m.isotropic * r**2
+            + m.saturation * (r + torch.expm1(-b * r) / b)
+        )
+        entries = None
+        if tangent:
+            right = torch.zeros(13, 6, dtype=strain.dtype, device=strain.device)
+            right[:6] = torch.eye(6, dtype=strain.dtype, device=strain.device)
+            plastic = torch.linalg.solve_ex(solution.jacobian, right.expand(len(strain), 13, 6))[0][:, :6]
+            matrix = torch.where(solution.flows[:, None, None], plastic, m.stiffness)
+            entries = mandel.pack_upper(0.5 * (matrix + matrix.transpose(1, 2))) * self.stiffness_scale
+        stress = stress * self.stress_scale
+        if self.turn is not None:
+            stress, entries = rotate_back(self.turn, stress, entries)
+            memory = torch.cat([memory[:, :6] @ self.turn, memory[:, 6:12] @ self.turn, memory[:, 12:]], dim=1)
+        energy = energy * (self.stress_scale * self.strain_scale)
+        return energy, stress, entries, memory * self.strain_scale, solution.failed
+
+    def dissipation(self, strain: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Energy per volume (n,) dissipated by a step: A·Δξ with the driving forces A at its end.
+
+        Parameters
+        ----------
+        strain : array (n, 6)
+            At the end of the step.
+        before, after : array (n, 13)
+            State before and after it, as `response` took and gave it.
+        """
+        with torch.no_grad():
+            m = self.material()
+        turn = np.eye(6) if self.turn is None else self.turn.cpu().numpy()
+        end, change = (np.asarray(a, dtype=float) / self.strain_scale for a in (after, np.subtract(after, before)))
+        stiffness = turn.T @ m.stiffness.cpu().numpy() @ turn
+        stress = (np.asarray(strain, dtype=float) / self.strain_scale - end[:, :6]) @ stiffness
+        resistance = _resistance(m, torch.from_numpy(end[:, 12]).to(self.device))[0].cpu().numpy()
+        plastic = np.sum(stress * change[:, :6], axis=1)
+        kinematic = -float(m.kinematic) * np.sum(end[:, 6:12] * change[:, 6:12], axis=1)
+        return (plastic + kinematic - resistance * change[:, 12]) * self.stress_scale * self.strain_scale
+
+    def forward(self, strain: Tensor, dt: list[float], tape: list[Solution]) -> Tensor:
+        """Stress (T, p, 6) along paths (T, p, 6), over σ₀ and differentiable in the parameters: what fitting needs.
+
+        `tape` holds the solutions that `record` found for these parameters. Each step repeats one Newton step from
+        the solution, with the Jacobian held: its value does not change, its derivative is that of the implicit function.
+        """
+        m = self.material()
+        memory = torch.zeros(strain.shape[1], 13, dtype=strain.dtype, device=strain.device)
+        stresses = []
+        for here, step, solution in zip(strain / self.strain_scale, dt, tape, strict=True):
+            trial = _trial(m, here, memory)
+            residual = _residual(m, solution.unknowns, trial, memory[:, 12], step)[0]
+            correction = (solution.jacobian @ residual[:, :, None])[:, :, 0]  # here the tape's Jacobians are inverted
+            elastic = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
+            now = torch.where(solution.flows[:, None], solution.unknowns - correction, elastic)
+            plastic = here - now[:, :6] @ m.compliance
+            memory = torch.cat([plastic, -now[:, 6:12] / m.kinematic, memory[:, 12:] + now[:, 12:]], dim=1)
+            stresses.append(now[:, :6])
+        return torch.stack(stresses)
+
+    def record(self, strain: Tensor, dt: list[float]) -> tuple[Tensor, list[Solution]] | None:
+        """Stress (T, p, 6) over σ₀ along paths, standard frame, and the tape for `forward`; None where a point fails."""
+        with torch.no_grad():
+            m = self.material()
+            memory = torch.zeros(strain.shape[1], 13, dtype=strain.dtype, device=strain.device)
+            stresses, tape = [], []
+            for here, step in zip(strain / self.strain_scale, dt, strict=True):
+                solution = solve_step(m, here, memory, step)
+                if bool(solution.failed.any()):
+                    return None
+                one = torch.eye(13, dtype=strain.dtype, device=strain.device)
+                regular = torch.where(solution.flows[:, None, None], solution.jacobian, one)
+                tape.append(solution._replace(jacobian=torch.linalg.inv(regular)))
+                amount = torch.where(solution.flows, solution.unknowns[:, 12], 0.0)[:, None]
+                normal = _equivalent(m, solution.unknowns[:, :12])[1]
+                memory = memory + torch.cat([amount * normal, amount], dim=1)
+                stresses.append((here - memory[:, :6]) @ m.stiffness)
+            return torch.stack(stresses), tape
+
+
+def _equivalent(m: Material, forces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """g (n,), ∂g/∂y (n, 12), ∂²g/∂y² (n, 12, 12) at forces y (n, 12); derivatives are 0 where g is."""
+    images = torch.einsum("kab,nb->nka", m.forms, forces)
+    squares = (images**2).sum(dim=2)
+    value = (squares**2).sum(dim=1) ** 0.25
+    safe = torch.where(value > 0.0, value, 1.0)[:, None]
+    slopes = torch.einsum("kab,nka->nkb", m.forms, images)
+    gradient = (squares[:, :, None] * slopes).sum(dim=1) / safe**3
+    quadratic = torch.einsum("kab,kac->kbc", m.forms, m.forms)
+    bent = torch.einsum("nk,kbc->nbc", squares, quadratic) + 2.0 * torch.einsum("nkb,nkc->nbc", slopes, slopes)
+    return (
+        value,
+        gradient,
+        bent / safe[:, :, None] ** 3 - 3.0 * gradient[:, :, None] * gradient[:, None] / safe[:, :, None],
+    )
+
+
+def _resistance(m: Material, r: Tensor) -> tuple[Tensor, Tensor]:
+    """R and dR/dr (n,)."""
+    decay = torch.exp(-m.saturation_rate * r)
+    return m.isotropic * r + m.saturation * (1.0 - decay), m.isotropic + m.saturation * m.saturation_rate * decay
+
+
+def _trial(m: Material, strain: Tensor, memory: Tensor) -> Tensor:
+    """Forces (n, 12) of a step without flow."""
+    return torch.cat([(strain - memory[:, :6]) @ m.stiffness, -m.kinematic * memory[:, 6:12]], dim=1)
+
+
+def _residual(m: Material, unknowns: Tensor, trial: Tensor, r: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+    """Residual (n, 13) of the implicit step and its Jacobian (n, 13, 13), symmetric."""
+    forces, multiplier = unknowns[:, :12], unknowns[:, 12]
+    value, gradient, curvature = _equivalent(m, forces)
+    resistance, slope = _resistance(m, r + multiplier)
+    # dt = 0 never comes here with η > 0: nothing flows then
+    drag = m.viscosity / dt if dt > 0.0 else torch.zeros_like(m.viscosity)
+    change = forces - trial
+    flow = torch.cat([change[:, :6] @ m.compliance, change[:, 6:] / m.kinematic], dim=1)
+    yielding = value - m.strength - resistance - drag * multiplier
+    residual = torch.cat([flow + multiplier[:, None] * gradient, yielding[:, None]], dim=1)
+    block = multiplier[:, None, None] * curvature + torch.block_diag(
+        m.compliance, torch.eye(6, dtype=forces.dtype, device=forces.device) / m.kinematic
+    )
+    last = torch.cat([gradient, -(slope + drag)[:, None]], dim=1)
+    return residual, torch.cat([torch.cat([block, gradient[:, :, None]], dim=2), last[:, None]], dim=1)
+
+
+def solve_step(m: Material, strain: Tensor, memory: Tensor, dt: float) -> Solution:
+    """Implicit Euler for n points: Newton from the trial state, each point with its own step length.
+
+    All points are evaluated in every iteration, those that are done without effect, so that the arithmetic of a point
+    does not hang on its neighbours.
+    """
+    trial, r = _trial(m, strain, memory), memory[:, 12]
+    unknowns = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
+    flows = _equivalent(m, trial)[0] - m.strength - _resistance(m, r)[0] > 0.0
+    if dt == 0.0 and float(m.viscosity) > 0.0:
+        flows = torch.zeros_like(flows)
+    residual, jacobian = _residual(m, unknowns, trial, r, dt)
+    if not bool(flows.any()):
+        return Solution(unknowns, jacobian, flows, torch.zeros_like(flows))
+    bound = TOLERANCE * (1.0 + torch.linalg.vector_norm(trial, dim=1) + torch.linalg.vector_norm(memory, dim=1))
+    size = torch.linalg.vector_norm(residual, dim=1)
+    length = torch.ones_like(size)
+    active = flows.clone()
+    direction = -torch.linalg.solve_ex(jacobian, residual)[0]
+    for _ in range(EVALUATIONS):
+        moved = unknowns + torch.where(active, length, 0.0)[:, None] * direction
+        moved = torch.where(active[:, None], moved, unknowns)
+        # the multiplier stays positive: at least a tenth of what it was
+        moved[:, 12] = torch.maximum(moved[:, 12], 0.1 * unknowns[:, 12])
+        new_residual, new_jacobian = _residual(m, moved, trial, r, dt)
+        new_size = torch.linalg.vector_norm(new_residual, dim=1)
+        accepted = active & ((new_size <= (1.0 - 1e-4 * length) * size) | (new_size <= bound))
+        unknowns = torch.where(accepted[:, None], moved, unknowns)
+        jacobian = torch.where(accepted[:, None, None], new_jacobian, jacobian)
+        residual = torch.where(accepted[:, None], new_residual, residual)
+        size = torch.where(accepted, new_size, size)
+        direction = torch.where(accepted[:, None], -torch.linalg.solve_ex(jacobian, residual)[0], direction)
+        length = torch.where(accepted, 1.0, 0.5 * length)
+        active = active & ~(accepted & (size <= bound)) & (length > 0.5**HALVINGS)
+        if not bool(active.any()):
+            break
+    converged = (size <= bound) & (unknowns[:, 12] >= 0.0)
+    return Solution(unknowns, jacobian, flows, flows & ~converged)
