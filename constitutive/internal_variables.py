@@ -340,20 +340,39 @@ def _residual(m: Material, unknowns: Tensor, trial: Tensor, r: Tensor, dt: float
     return residual, torch.cat([torch.cat([block, gradient[:, :, None]], dim=2), last[:, None]], dim=1)
 
 
+def _radial(m: Material, trial: Tensor, share: Tensor) -> Tensor:
+    """Deviatoric forces scaled by `share` (n,) back to the yield surface, and the multiplier that fits best (n, 13).
+
+    For von Mises without hardening that is the solution. Started there, Newton needs 8 iterations where from the trial
+    state it needed 80 (four random cubic forms, trial forces 100 times beyond yield).
+    """
+    mean = trial[:, :3].mean(dim=1, keepdim=True)
+    deviator = torch.cat([trial[:, :3] - mean, trial[:, 3:]], dim=1)
+    change = (1.0 - share[:, None]) * deviator
+    forces = trial - change
+    flow = torch.cat([change[:, :6] @ m.compliance, change[:, 6:] / m.kinematic], dim=1)
+    normal = _equivalent(m, forces)[1]
+    multiplier = ((flow * normal).sum(dim=1) / (normal**2).sum(dim=1)).clamp_min(0.0)
+    return torch.cat([forces, multiplier[:, None]], dim=1)
+
+
 def solve_step(m: Material, strain: Tensor, memory: Tensor, dt: float) -> Solution:
-    """Implicit Euler for n points: Newton from the trial state, each point with its own step length.
+    """Implicit Euler for n points: Newton from the radial return, each point with its own step length.
 
     All points are evaluated in every iteration, those that are done without effect, so that the arithmetic of a point
     does not hang on its neighbours.
     """
     trial, r = _trial(m, strain, memory), memory[:, 12]
-    unknowns = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
-    flows = _equivalent(m, trial)[0] - m.strength - _resistance(m, r)[0] > 0.0
+    elastic = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
+    strength = m.strength + _resistance(m, r)[0]
+    value = _equivalent(m, trial)[0]
+    flows = value > strength
     if dt == 0.0 and float(m.viscosity) > 0.0:
         flows = torch.zeros_like(flows)
-    residual, jacobian = _residual(m, unknowns, trial, r, dt)
     if not bool(flows.any()):
-        return Solution(unknowns, jacobian, flows, torch.zeros_like(flows))
+        return Solution(elastic, _residual(m, elastic, trial, r, dt)[1], flows, torch.zeros_like(flows))
+    unknowns = torch.where(flows[:, None], _radial(m, trial, strength / torch.where(flows, value, 1.0)), elastic)
+    residual, jacobian = _residual(m, unknowns, trial, r, dt)
     bound = TOLERANCE * (1.0 + torch.linalg.vector_norm(trial, dim=1) + torch.linalg.vector_norm(memory, dim=1))
     size = torch.linalg.vector_norm(residual, dim=1)
     length = torch.ones_like(size)
