@@ -188,13 +188,32 @@ class InternalVariableLaw(HistoryLaw):
 
     def constants(self) -> dict[str, float]:
         """σ_y, h, k, Q in the law's units, b, and η in units × time, as they are now."""
-        m = self.material()
+        with torch.no_grad():
+            values = [float(value) for value in self.roots**2]
         c, s = self.stiffness_scale, self.stress_scale
-        return {
-            "yield_stress": float(m.strength) * s, "kinematic": 1.5 * float(m.kinematic) * c,
-            "isotropic": float(m.isotropic) * c, "saturation": float(m.saturation) * s,
-            "saturation_rate": float(m.saturation_rate) * c / s, "viscosity": float(m.viscosity) * c,
-        }  # fmt: skip
+        units = {"yield_stress": s, "kinematic": 1.5 * c, "isotropic": c, "saturation": s, "saturation_rate": c / s,
+                 "viscosity": c}  # fmt: skip
+        return {name: value * unit for value, (name, unit) in zip(values, units.items(), strict=True)}
+
+    def normalise(self) -> None:
+        """Choose among parameters that mean the same law those with g(uniaxial tension along axis 1) = σ.
+
+        Scaling every L_i by s and σ_y, Q, b by s, k and η by s² changes nothing but r, to r/s; scaling L_β by t and h by
+        1/t² nothing but α, to tα. t is chosen so that the L_β are as large as the L_σ, as in von Mises' law.
+        """
+        with torch.no_grad():
+            one = torch.zeros(1, 12, dtype=torch.float64, device=self.roots.device)
+            one[0, 0] = 1.0
+            scale = 1.0 / float(_equivalent(self.material(), one)[0])
+            sizes = torch.linalg.vector_norm(self.weights, dim=(0, 2))
+            ratio = float(sizes[0] / sizes[1])
+            if not 0.0 < ratio * scale < float("inf"):
+                return  # no yield along axis 1, or no back stress: nothing to measure by
+            self.weights.mul_(scale)
+            self.weights[:, 1].mul_(ratio)
+            # roots: half the exponents
+            powers = torch.tensor([scale**0.5, 1 / ratio, scale, scale**0.5, scale**0.5, scale], dtype=torch.float64)
+            self.roots.mul_(powers.to(self.roots.device))
 
     def _step(
         self, strain: Tensor, state: Tensor, dt: float, tangent: bool
