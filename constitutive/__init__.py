@@ -14,6 +14,7 @@ from .fit import CrossValidation, cross_validate, fit
 from .internal_variables import InternalVariableLaw
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
+from .path_fit import fit_paths, path_error, path_stress
 from .polynomial import PolynomialLaw
 from .storage import load, save
 from .symmetric import SymmetricLaw
@@ -40,8 +41,11 @@ __all__ = [
     "cross_validate",
     "first_piola",
     "fit",
+    "fit_paths",
     "load",
     "load_path",
+    "path_error",
+    "path_stress",
     "save",
     "uniaxial",
 ]

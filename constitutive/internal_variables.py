@@ -91,7 +91,7 @@ class InternalVariableLaw(HistoryLaw):
     viscosity : float
         η in `units` × time; 0 for a rate-independent law, which it then stays.
     forms : int
-        Number k of quadratic forms: the first starts as von Mises, the others small and random.
+        Number k of quadratic forms: the first starts as von Mises, the others random and a third of its size.
     seed : int
         Seed of the others.
     units, max_strain
@@ -162,7 +162,7 @@ class InternalVariableLaw(HistoryLaw):
         values, vectors = np.linalg.eigh(constants / self.stiffness_scale)
         logarithm = np.einsum("ia,a,ja->ij", vectors, np.log(values), vectors)
         self.log_stiffness = torch.nn.Parameter(torch.from_numpy(np.einsum("kij,ij->k", elastic, logarithm)))
-        weights = 0.3 * np.random.default_rng(seed).normal(size=(forms, 2, len(shapes)))
+        weights = 0.8 * np.random.default_rng(seed).normal(size=(forms, 2, len(shapes)))
         weights[0] = 1.5**0.5 * np.trace(shapes, axis1=1, axis2=2)  # coordinates of √(3/2) dev
         self.weights = torch.nn.Parameter(torch.from_numpy(weights))
         # squares of these: positive, and exactly zero where they start so
@@ -284,7 +284,7 @@ class InternalVariableLaw(HistoryLaw):
         stresses = []
         for here, step, solution in zip(strain / self.strain_scale, dt, tape, strict=True):
             trial = _trial(m, here, memory)
-            residual = _residual(m, solution.unknowns, trial, memory[:, 12], step)[0]
+            residual = _residual(m, solution.unknowns, trial, memory[:, 12], step)
             correction = (solution.jacobian @ residual[:, :, None])[:, :, 0]  # here the tape's Jacobians are inverted
             elastic = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
             now = torch.where(solution.flows[:, None], solution.unknowns - correction, elastic)
@@ -313,21 +313,22 @@ class InternalVariableLaw(HistoryLaw):
             return torch.stack(stresses), tape
 
 
-def _equivalent(m: Material, forces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """g (n,), ∂g/∂y (n, 12), ∂²g/∂y² (n, 12, 12) at forces y (n, 12); derivatives are 0 where g is."""
+def _equivalent(m: Material, forces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """g (n,), ∂g/∂y (n, 12), and what its curvature needs: |L_i y|² (n, k) and L_iᵀL_i y (n, k, 12)."""
     images = torch.einsum("kab,nb->nka", m.forms, forces)
     squares = (images**2).sum(dim=2)
     value = (squares**2).sum(dim=1) ** 0.25
-    safe = torch.where(value > 0.0, value, 1.0)[:, None]
     slopes = torch.einsum("kab,nka->nkb", m.forms, images)
-    gradient = (squares[:, :, None] * slopes).sum(dim=1) / safe**3
+    safe = torch.where(value > 0.0, value, 1.0)
+    return value, (squares[:, :, None] * slopes).sum(dim=1) / safe[:, None] ** 3, squares, slopes
+
+
+def _curvature(m: Material, value: Tensor, gradient: Tensor, squares: Tensor, slopes: Tensor) -> Tensor:
+    """∂²g/∂y² (n, 12, 12), from what `_equivalent` gave."""
+    safe = torch.where(value > 0.0, value, 1.0)[:, None, None]
     quadratic = torch.einsum("kab,kac->kbc", m.forms, m.forms)
     bent = torch.einsum("nk,kbc->nbc", squares, quadratic) + 2.0 * torch.einsum("nkb,nkc->nbc", slopes, slopes)
-    return (
-        value,
-        gradient,
-        bent / safe[:, :, None] ** 3 - 3.0 * gradient[:, :, None] * gradient[:, None] / safe[:, :, None],
-    )
+    return bent / safe**3 - 3.0 * gradient[:, :, None] * gradient[:, None] / safe
 
 
 def _resistance(m: Material, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -341,22 +342,30 @@ def _trial(m: Material, strain: Tensor, memory: Tensor) -> Tensor:
     return torch.cat([(strain - memory[:, :6]) @ m.stiffness, -m.kinematic * memory[:, 6:12]], dim=1)
 
 
-def _residual(m: Material, unknowns: Tensor, trial: Tensor, r: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-    """Residual (n, 13) of the implicit step and its Jacobian (n, 13, 13), symmetric."""
+def _residual(m: Material, unknowns: Tensor, trial: Tensor, r: Tensor, dt: float) -> Tensor:
+    """Residual (n, 13) of the implicit step: of the flow rules, and of the yield function."""
     forces, multiplier = unknowns[:, :12], unknowns[:, 12]
-    value, gradient, curvature = _equivalent(m, forces)
-    resistance, slope = _resistance(m, r + multiplier)
-    # dt = 0 never comes here with η > 0: nothing flows then
-    drag = m.viscosity / dt if dt > 0.0 else torch.zeros_like(m.viscosity)
+    value, gradient = _equivalent(m, forces)[:2]
     change = forces - trial
     flow = torch.cat([change[:, :6] @ m.compliance, change[:, 6:] / m.kinematic], dim=1)
-    yielding = value - m.strength - resistance - drag * multiplier
-    residual = torch.cat([flow + multiplier[:, None] * gradient, yielding[:, None]], dim=1)
-    block = multiplier[:, None, None] * curvature + torch.block_diag(
-        m.compliance, torch.eye(6, dtype=forces.dtype, device=forces.device) / m.kinematic
-    )
-    last = torch.cat([gradient, -(slope + drag)[:, None]], dim=1)
-    return residual, torch.cat([torch.cat([block, gradient[:, :, None]], dim=2), last[:, None]], dim=1)
+    yielding = value - m.strength - _resistance(m, r + multiplier)[0] - _drag(m, dt) * multiplier
+    return torch.cat([flow + multiplier[:, None] * gradient, yielding[:, None]], dim=1)
+
+
+def _jacobian(m: Material, unknowns: Tensor, r: Tensor, dt: float) -> Tensor:
+    """Derivative of `_residual` (n, 13, 13), symmetric."""
+    forces, multiplier = unknowns[:, :12], unknowns[:, 12]
+    parts = _equivalent(m, forces)
+    gradient, slope = parts[1], _resistance(m, r + multiplier)[1]
+    one = torch.eye(6, dtype=forces.dtype, device=forces.device)
+    block = multiplier[:, None, None] * _curvature(m, *parts) + torch.block_diag(m.compliance, one / m.kinematic)
+    last = torch.cat([gradient, -(slope + _drag(m, dt))[:, None]], dim=1)
+    return torch.cat([torch.cat([block, gradient[:, :, None]], dim=2), last[:, None]], dim=1)
+
+
+def _drag(m: Material, dt: float) -> Tensor:
+    """η/Δt. Δt = 0 comes here only with η = 0, or where nothing flows."""
+    return m.viscosity / dt if dt > 0.0 else torch.zeros_like(m.viscosity)
 
 
 def _radial(m: Material, trial: Tensor, share: Tensor) -> Tensor:
@@ -389,9 +398,9 @@ def solve_step(m: Material, strain: Tensor, memory: Tensor, dt: float) -> Soluti
     if dt == 0.0 and float(m.viscosity) > 0.0:
         flows = torch.zeros_like(flows)
     if not bool(flows.any()):
-        return Solution(elastic, _residual(m, elastic, trial, r, dt)[1], flows, torch.zeros_like(flows))
+        return Solution(elastic, _jacobian(m, elastic, r, dt), flows, torch.zeros_like(flows))
     unknowns = torch.where(flows[:, None], _radial(m, trial, strength / torch.where(flows, value, 1.0)), elastic)
-    residual, jacobian = _residual(m, unknowns, trial, r, dt)
+    residual, jacobian = _residual(m, unknowns, trial, r, dt), _jacobian(m, unknowns, r, dt)
     bound = TOLERANCE * (1.0 + torch.linalg.vector_norm(trial, dim=1) + torch.linalg.vector_norm(memory, dim=1))
     size = torch.linalg.vector_norm(residual, dim=1)
     length = torch.ones_like(size)
@@ -402,11 +411,11 @@ def solve_step(m: Material, strain: Tensor, memory: Tensor, dt: float) -> Soluti
         moved = torch.where(active[:, None], moved, unknowns)
         # the multiplier stays positive: at least a tenth of what it was
         moved[:, 12] = torch.maximum(moved[:, 12], 0.1 * unknowns[:, 12])
-        new_residual, new_jacobian = _residual(m, moved, trial, r, dt)
+        new_residual = _residual(m, moved, trial, r, dt)
         new_size = torch.linalg.vector_norm(new_residual, dim=1)
         accepted = active & ((new_size <= (1.0 - 1e-4 * length) * size) | (new_size <= bound))
         unknowns = torch.where(accepted[:, None], moved, unknowns)
-        jacobian = torch.where(accepted[:, None, None], new_jacobian, jacobian)
+        jacobian = torch.where(accepted[:, None, None], _jacobian(m, moved, r, dt), jacobian)
         residual = torch.where(accepted[:, None], new_residual, residual)
         size = torch.where(accepted, new_size, size)
         direction = torch.where(accepted[:, None], -torch.linalg.solve_ex(jacobian, residual)[0], direction)

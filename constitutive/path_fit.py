@@ -112,31 +112,50 @@ def fit_paths(
         raise RuntimeError(
             f"{where}: expected a law that converges along the paths, got one that does not. Start closer."
         )
-    course, damping = [cost**0.5], 1e-3
-    for _ in range(iterations):
-        residual, tape = found
-        jacobian = jacfwd(lambda v, tape=tape: functional_call(law, unpack(v), (points, times, tape)))(theta)
-        jacobian = jacobian.reshape(-1, len(theta)) / unit
-        normal, slope = jacobian.T @ jacobian, jacobian.T @ residual
-        best = cost
-        for _ in range(12):
-            damped = normal + torch.diag(damping * torch.diag(normal) + 1e-14)
-            step = -torch.linalg.solve_ex(damped, slope)[0]
-            trial, trial_found = run(theta + step)
-            if trial < cost:
-                theta, cost, found = theta + step, trial, trial_found
-                damping = max(damping / 5.0, 1e-12)
+    course = [cost**0.5]
+    # first von Mises with the other forms as they are, then everything: from far away the many forms of a random start
+    # would soon find a poor minimum of their own
+    first = torch.cat([_first_form(name, shape) for name, shape in slots])
+    stages = [first, torch.ones_like(first)] if law.weights.shape[0] > 1 else [torch.ones_like(first)]
+    for free in stages:
+        damping, growth = 0.1, 2.0
+        entered = len(course)
+        for _ in range(iterations):
+            residual, tape = found
+            jacobian = jacfwd(lambda v, tape=tape: functional_call(law, unpack(v), (points, times, tape)))(theta)
+            jacobian = jacobian.reshape(-1, len(theta)) * free / unit
+            normal, slope = jacobian.T @ jacobian, jacobian.T @ residual
+            best = cost
+            for _ in range(20):
+                damped = normal + torch.diag(damping * torch.diag(normal) + 1e-14)
+                step = -torch.linalg.solve_ex(damped, slope)[0]
+                trial, trial_found = run(theta + step)
+                promised = float(-2.0 * slope @ step - step @ normal @ step)
+                gain = (cost - trial) / promised
+                if gain > 0.01:
+                    # damping after Nielsen 1999: a step that falls short of its promise is no licence for a longer one
+                    damping = max(damping * max(0.2, 1.0 - (2.0 * gain - 1.0) ** 3), 1e-12)
+                    theta, cost, found, growth = theta + step, trial, trial_found, 2.0
+                    break
+                damping, growth = damping * growth, 2.0 * growth
+            course.append(cost**0.5)
+            slow = len(course) - entered > 8 and course[-1] > 0.99 * course[-7]
+            if cost >= best or cost**0.5 < 1e-7 or slow:
                 break
-            damping *= 4.0
-        course.append(cost**0.5)
-        if cost >= best or cost**0.5 < 1e-7 or (len(course) > 8 and course[-1] > 0.999 * course[-6]):
-            break
     store(theta)
     law.normalise()
     law.max_strain = float(np.linalg.norm(paths, axis=2).max())
     law.metadata["fit"] = {"training_stress_error": cost**0.5, "training_states": paths[..., 0].size,
                            "paths": len(paths), "course": course}  # fmt: skip
     return law
+
+
+def _first_form(name: str, shape: torch.Size) -> Tensor:
+    """1 for the parameters of the first stage, 0 for those of the second."""
+    mask = torch.ones(shape, dtype=torch.float64)
+    if name == "weights":
+        mask[1:] = 0.0
+    return mask.reshape(-1)
 
 
 def _checked(where: str, what: str, array: np.ndarray) -> np.ndarray:

@@ -183,7 +183,8 @@ def test_potential_is_convex_homogeneous_and_zero_at_zero() -> None:
     with torch.no_grad():
         material = law.material()
         forces = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 12)))
-        value, gradient, curvature = module._equivalent(material, forces)
+        parts = module._equivalent(material, forces)
+        value, gradient, curvature = parts[0], parts[1], module._curvature(material, *parts)
         assert torch.allclose(module._equivalent(material, 3.0 * forces)[0], 3.0 * value, rtol=1e-13)
         assert torch.allclose((gradient * forces).sum(dim=1), value, rtol=1e-12)
         lowest = torch.linalg.eigvalsh(curvature)[:, 0]
@@ -216,8 +217,8 @@ def test_first_order_in_the_time_step() -> None:
         strain = sum(knots[k, 0][:, None] * wave[k] for k in range(2))
         return path_stress(law, strain, dt=1.0 / steps)[:, -1]
 
-    exact = end(2560)
-    errors = [float(np.linalg.norm(end(steps) - exact)) for steps in (40, 80, 160)]
+    exact = end(1280)
+    errors = [float(np.linalg.norm(end(steps) - exact)) for steps in (20, 40, 80)]
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.all(np.abs(orders - 1.0) < 0.15), (errors, orders)
 
