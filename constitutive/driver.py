@@ -132,9 +132,10 @@ def constrained_response(
     found = _respond(law, points, state, dt, turn)
     residual = np.where(given, found.stress - target, 0.0)
     active = (found.status != INVALID) & ~_met(points, residual, found.tangent)
-    direction, solved = _newton_step(found.tangent, residual, given)
-    active &= solved
-    length = np.ones(len(points))
+    length, direction = np.ones(len(points)), residual
+    if np.any(active):
+        direction, solved = _newton_step(found.tangent, residual, given)
+        active &= solved
     for _ in range(EVALUATIONS):
         if not np.any(active):
             break
@@ -224,7 +225,6 @@ def load_path(
     stress: np.ndarray | float = 0.0,
     *,
     stress_given: np.ndarray,
-    state: np.ndarray | None = None,
     dt: np.ndarray | float | None = None,
     orientation: np.ndarray | None = None,
     start: PointResponse | None = None,
@@ -243,12 +243,10 @@ def load_path(
         Targets of m steps, for one or n points; read where the strain is given.
     stress : float or array that broadcasts to that shape
         Targets of stress; read where the stress is given.
-    state : array (n, state_width), optional
-        Where the path starts; virgin by default.
     dt : float or array (m,), optional
         Time that each step takes.
     start : PointResponse, optional
-        The point from which the path goes on, with its state; by default unstrained and without stress.
+        The point from which the path goes on, with its state; by default the virgin material, unstrained.
     cuts : int
         How often a step is halved before the path is given up.
 
@@ -278,15 +276,15 @@ def load_path(
             f"{where}: expected stress that broadcasts to {targets.shape}, got {np.shape(stress)}. Give one per step."
         ) from None
     times = None if dt is None else np.broadcast_to(np.asarray(dt, dtype=float), len(targets))
-    if start is not None and state is not None:
-        raise ValueError(f"{where}: expected start or state, got both. The start has its own state.")
     n = targets.shape[1]
     options: dict[str, Any] = {"stress_given": stress_given, "orientation": orientation}
     if start is None:
         rest = np.zeros((n, 6))
         none = np.zeros(6, dtype=bool)
         # where the law stands before the first step: all strains given, no time passes
-        start = constrained_response(law, rest, stress_given=none, state=state, dt=0.0, orientation=orientation)
+        start = constrained_response(law, rest, stress_given=none, dt=0.0, orientation=orientation)
+    elif start.strain.shape != (n, 6):
+        raise ValueError(f"{where}: expected a start of {n} points like the path, got {len(start.strain)}.")
     return _follow(law, targets, stresses, times, start, cuts, options)
 
 

@@ -187,7 +187,8 @@ class Law(torch.nn.Module, ABC):
                 local = points[part].to(device)
                 flag = self._status(local)
                 before = memory[part].to(device)
-                flag[~torch.isfinite(before).all(dim=1)] = INVALID
+                if self.state_width:
+                    flag[~torch.isfinite(before).all(dim=1)] = INVALID
                 bad = flag == INVALID
                 zero = torch.zeros((), dtype=local.dtype, device=device)
                 local, before = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before))

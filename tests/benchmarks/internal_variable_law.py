@@ -5,7 +5,8 @@
 The data are made by radial return codes that share nothing with the law: `VonMisesLaw` (Prager), and the
 Armstrong–Frederick return map below, checked against the first where the two laws are one. Paths are piecewise linear
 in strain space through random knots (|ε| about 1 % each), so they load, turn and unload; held-out paths are other draws,
-half of them twice as long. Three seeds draw paths and starting weights anew. One form is von Mises with Prager (the best such law is the baseline).
+half of them twice as long. Three seeds draw paths and starting weights anew. A law of one form is von Mises with
+Prager's hardening: the best of those is the baseline.
 """
 
 from __future__ import annotations

@@ -73,16 +73,16 @@ class TestVonMises:
     def test_uniaxial_tension_and_reversal_are_the_textbook(self) -> None:
         """Slope E, then E (h + k)/(E + h + k); after reversal yield at σ_max − 2 (σ_y + R): Bauschinger."""
         law = VonMisesLaw(70.0, 0.3, 0.1, kinematic=3.0, isotropic=2.0)
-        curve = list(uniaxial(law, [1, 2, 3], [0.01, 0.004], steps=300))
+        curve = list(uniaxial(law, [1, 2, 3], [0.01, 0.004], steps=100))
         strain, stress = np.array([(step.strain, step.stress) for step in curve]).T
         slopes = np.diff(stress, prepend=0.0) / np.diff(strain, prepend=0.0)
         elastic, plastic = np.isclose(slopes, 70.0, rtol=1e-9), np.isclose(slopes, 70.0 * 5.0 / 75.0, rtol=1e-9)
         assert np.sum(~elastic & ~plastic) == 2  # the steps in which yield starts, and starts again
-        assert np.isclose(stress[299], 0.1 + 5.0 * (0.01 - stress[299] / 70.0), rtol=1e-12)
-        resistance = 0.1 + 2.0 * law.state_part(curve[299].point.state, "accumulated")[0, 0]
-        again = stress[300:][plastic[300:]]
+        assert np.isclose(stress[99], 0.1 + 5.0 * (0.01 - stress[99] / 70.0), rtol=1e-12)
+        resistance = 0.1 + 2.0 * law.state_part(curve[99].point.state, "accumulated")[0, 0]
+        again = stress[100:][plastic[100:]]
         first = again[0]
-        assert stress[299] - 2 * resistance - first < 70.0 * 0.006 / 300 and first <= stress[299] - 2 * resistance
+        assert stress[99] - 2 * resistance - first < 70.0 * 0.006 / 100 and first <= stress[99] - 2 * resistance
 
     def test_the_two_codes_agree(self) -> None:
         """Radial return and Newton on 13 unknowns are different codes of one law; with saturation and back stress."""
@@ -207,7 +207,7 @@ def test_stress_is_the_derivative_of_the_free_energy() -> None:
 
 
 def test_first_order_in_the_time_step() -> None:
-    """Halving Δt halves the error of a viscous path, against a solution with steps 16 times finer than the finest."""
+    """Halving Δt halves the change that the next halving makes, on a viscous path."""
     law = random_law("m-3m", viscosity=0.5)
     knots = 2.0 * YIELD * np.random.default_rng(1).normal(size=(2, 1, 8, 6))
 
@@ -217,10 +217,11 @@ def test_first_order_in_the_time_step() -> None:
         strain = sum(knots[k, 0][:, None] * wave[k] for k in range(2))
         return path_stress(law, strain, dt=1.0 / steps)[:, -1]
 
-    exact = end(1280)
-    errors = [float(np.linalg.norm(end(steps) - exact)) for steps in (20, 40, 80)]
-    orders = np.log2(np.array(errors[:-1]) / errors[1:])
-    assert np.all(np.abs(orders - 1.0) < 0.15), (errors, orders)
+    ends = [end(steps) for steps in (20, 40, 80, 160)]
+    changes = [float(np.linalg.norm(fine - coarse)) for coarse, fine in zip(ends[:-1], ends[1:], strict=True)]
+    orders = np.log2(np.array(changes[:-1]) / changes[1:])
+    assert np.all(np.abs(orders - 1.0) < 0.15), (changes, orders)
+    assert changes[0] > 1e-3 * np.linalg.norm(ends[-1])  # there is an error to fall
 
 
 def test_the_limit_of_no_viscosity_is_the_rate_independent_law() -> None:
