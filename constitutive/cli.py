@@ -370,6 +370,10 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
         if path is not None:
             _check_output(path, suffixes, law, option)
     found = load(law)
+    if rate is not None and not found.rate_dependent:
+        raise ValueError(
+            f"--rate: expected none for {type(found).__name__}, got {rate:g}: it does not depend on the rate."
+        )
     holding = tuple(held.replace(",", " ").split())
     rows: list[dict[str, Any]] = []
     failure = None

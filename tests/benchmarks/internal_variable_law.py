@@ -11,6 +11,7 @@ Prager's hardening: the best of those is the baseline.
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 
@@ -87,12 +88,44 @@ def start(forms: int, seed: int) -> InternalVariableLaw:
     )  # fmt: skip
 
 
+def convergence() -> None:
+    """Δt → 0 on a viscous path, and η → 0 towards the radial return."""
+    stiffness = VonMisesLaw(YOUNG, POISSON, STRENGTH).stiffness()
+
+    def law(viscosity: float) -> InternalVariableLaw:
+        return InternalVariableLaw(
+            "isotropic", stiffness, STRENGTH, kinematic=3.0, viscosity=viscosity, forms=1, **ISOTROPIC
+        )
+
+    knots = 0.003 * np.random.default_rng(1).normal(size=(2, 8, 1, 6))
+
+    def end(steps: int) -> np.ndarray:
+        time = np.linspace(0.0, 1.0, steps + 1)[1:, None]
+        return path_stress(law(0.5), knots[0] * time + knots[1] * np.sin(4.0 * time), dt=1.0 / steps)[:, -1]
+
+    ends = {steps: end(steps) for steps in (10, 20, 40, 80, 160, 320)}
+    print(
+        "steps of a viscous path (η = 0.5 GPa s, 1 s): relative change of the last stress when they are doubled, order"
+    )
+    changes = [np.linalg.norm(ends[2 * n] - ends[n]) / np.linalg.norm(ends[320]) for n in (10, 20, 40, 80, 160)]
+    for k, change in enumerate(changes):
+        print(f"    {10 * 2**k:>4} {change:.2e}" + (f"  {np.log2(changes[k - 1] / change):.2f}" if k else ""))
+    paths = random_paths(16, 40, 5, np.random.default_rng(2))
+    reference = path_stress(VonMisesLaw(YOUNG, POISSON, STRENGTH, kinematic=3.0, **ISOTROPIC), paths)
+    print("viscosity (GPa s) at 0.1 s a step: relative difference from the rate-independent radial return")
+    for viscosity in (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 0.0):
+        print(f"    {viscosity:<7g} {path_error(law(viscosity), paths, reference, dt=0.1):.2e}")
+    print()
+
+
 def main() -> None:
     torch.set_num_threads(1)
     prager = VonMisesLaw(YOUNG, POISSON, STRENGTH, kinematic=3.0, **ISOTROPIC)
     probe = random_paths(20, 50, 5, np.random.default_rng(99))
     same = np.abs(armstrong_frederick(probe, 3.0, 0.0) - path_stress(prager, probe)).max()
-    print(f"{platform.machine()}, torch {torch.__version__}, one thread; {time.strftime('%Y-%m-%d')}")
+    machine = f"{os.cpu_count()} shared cores {platform.machine()}, {platform.system()} {platform.release()}"
+    print(f"{time.strftime('%Y-%m-%d')}; {machine}; torch {torch.__version__}, one thread")
+    convergence()
     print(f"the two reference codes, Armstrong–Frederick without recovery against Prager: {same:.1e} GPa")
     print(f"{PATHS} training paths of {STEPS} steps; 16 held-out paths of {STEPS} and 16 of {2 * STEPS} steps\n")
     references = {

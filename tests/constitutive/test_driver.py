@@ -303,6 +303,7 @@ class TestCommand:
             (("--to", "0.1", "--direction", "11"), "three numbers"),
             (("--to", "0.1", "--direction", "1a0"), "three numbers"),
             (("--to", "0.1", "--held", "44"), "held components"),
+            (("--to", "0.1", "--rate", "1"), "--rate: expected none"),
             (("--to", "0.1", "--plot", str(tmp_path / "a.txt")), "--plot: expected a name"),
         ):
             code, _, error = self.run(law, *arguments)
