@@ -8,7 +8,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
-from .driver import PointResponse, UniaxialStep, constrained_response, load_path, uniaxial
+from .driver import PointResponse, constrained_response, load_path
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
 from .internal_variables import InternalVariableLaw
@@ -18,6 +18,7 @@ from .path_fit import fit_paths, path_error, path_stress
 from .polynomial import PolynomialLaw
 from .storage import load, save
 from .symmetric import SymmetricLaw
+from .uniaxial import UniaxialStep, uniaxial
 from .von_mises import VonMisesLaw
 
 __version__ = "0.1.0"

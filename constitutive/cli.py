@@ -362,9 +362,9 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
     \b
     constitutive drive copper.law --direction 110 --to 0.05 --plot curve.png
     """
-    from .driver import uniaxial
     from .law import OUT_OF_RANGE
     from .storage import load
+    from .uniaxial import uniaxial
 
     for path, suffixes, option in ((table, (".csv",), "--csv"), (plot, (".png", ".pdf", ".svg"), "--plot")):
         if path is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,33 +12,8 @@ from crystals import mandel
 from crystals.groups import PointGroup
 
 from .history import HistoryLaw
+from .implicit_step import Material, Solution, equivalent, resistance, solve_step, step_residual, trial_forces
 from .polynomial import check_stiffness, frame_rotation, rotate_back, stiffness_basis
-
-#: Residual of a converged point in units of its strain over the yield strain; evaluations and halvings before giving up.
-TOLERANCE, EVALUATIONS, HALVINGS = 1e-12, 60, 30
-
-
-class Material(NamedTuple):
-    """The parameters' meaning, in the standard frame. Stress over σ₀, strain over σ₀/c, moduli over c."""
-
-    stiffness: Tensor  # C (6, 6)
-    compliance: Tensor  # C⁻¹
-    forms: Tensor  # L_i (k, 6, 12), from forces (σ, β)
-    strength: Tensor  # σ_y
-    kinematic: Tensor  # ⅔ h
-    isotropic: Tensor  # k
-    saturation: Tensor  # Q
-    saturation_rate: Tensor  # b
-    viscosity: Tensor  # η, per unit of time
-
-
-class Solution(NamedTuple):
-    """A converged implicit step: forces and multiplier (n, 13), Jacobian (n, 13, 13), which points flow or failed."""
-
-    unknowns: Tensor
-    jacobian: Tensor
-    flows: Tensor
-    failed: Tensor
 
 
 def deviatoric_basis(group: PointGroup) -> np.ndarray:
@@ -204,7 +179,7 @@ class InternalVariableLaw(HistoryLaw):
         with torch.no_grad():
             one = torch.zeros(1, 12, dtype=torch.float64, device=self.roots.device)
             one[0, 0] = 1.0
-            scale = 1.0 / float(_equivalent(self.material(), one)[0])
+            scale = 1.0 / float(equivalent(self.material(), one)[0])
             sizes = torch.linalg.vector_norm(self.weights, dim=(0, 2))
             ratio = float(sizes[0] / sizes[1])
             if not 0.0 < ratio * scale < float("inf"):
@@ -225,7 +200,7 @@ class InternalVariableLaw(HistoryLaw):
             memory = torch.cat([memory[:, :6] @ self.turn.T, memory[:, 6:12] @ self.turn.T, memory[:, 12:]], dim=1)
         solution = solve_step(m, strain, memory, dt)
         forces, multiplier = solution.unknowns[:, :12], solution.unknowns[:, 12]
-        normal = _equivalent(m, forces)[1]
+        normal = equivalent(m, forces)[1]
         amount = torch.where(solution.flows, multiplier, 0.0)[:, None]
         memory = memory + torch.cat([amount * normal, amount], dim=1)
         # stress and energy from the state itself, so that they fit each other to rounding
@@ -268,10 +243,10 @@ class InternalVariableLaw(HistoryLaw):
         end, change = (np.asarray(a, dtype=float) / self.strain_scale for a in (after, np.subtract(after, before)))
         stiffness = turn.T @ m.stiffness.cpu().numpy() @ turn
         stress = (np.asarray(strain, dtype=float) / self.strain_scale - end[:, :6]) @ stiffness
-        resistance = _resistance(m, torch.from_numpy(end[:, 12]).to(self.device))[0].cpu().numpy()
+        strength = resistance(m, torch.from_numpy(end[:, 12]).to(self.device))[0].cpu().numpy()
         plastic = np.sum(stress * change[:, :6], axis=1)
         kinematic = -float(m.kinematic) * np.sum(end[:, 6:12] * change[:, 6:12], axis=1)
-        return (plastic + kinematic - resistance * change[:, 12]) * self.stress_scale * self.strain_scale
+        return (plastic + kinematic - strength * change[:, 12]) * self.stress_scale * self.strain_scale
 
     def forward(self, strain: Tensor, dt: list[float], tape: list[Solution]) -> Tensor:
         """Stress (T, p, 6) along paths (T, p, 6), over σ₀ and differentiable in the parameters: what fitting needs.
@@ -283,9 +258,9 @@ class InternalVariableLaw(HistoryLaw):
         memory = torch.zeros(strain.shape[1], 13, dtype=strain.dtype, device=strain.device)
         stresses = []
         for here, step, solution in zip(strain / self.strain_scale, dt, tape, strict=True):
-            trial = _trial(m, here, memory)
-            residual = _residual(m, solution.unknowns, trial, memory[:, 12], step)
-            correction = (solution.jacobian @ residual[:, :, None])[:, :, 0]  # here the tape's Jacobians are inverted
+            trial = trial_forces(m, here, memory)
+            defect = step_residual(m, solution.unknowns, trial, memory[:, 12], step)
+            correction = (solution.jacobian @ defect[:, :, None])[:, :, 0]  # here the tape's Jacobians are inverted
             elastic = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
             now = torch.where(solution.flows[:, None], solution.unknowns - correction, elastic)
             plastic = here - now[:, :6] @ m.compliance
@@ -307,121 +282,7 @@ class InternalVariableLaw(HistoryLaw):
                 regular = torch.where(solution.flows[:, None, None], solution.jacobian, one)
                 tape.append(solution._replace(jacobian=torch.linalg.inv(regular)))
                 amount = torch.where(solution.flows, solution.unknowns[:, 12], 0.0)[:, None]
-                normal = _equivalent(m, solution.unknowns[:, :12])[1]
+                normal = equivalent(m, solution.unknowns[:, :12])[1]
                 memory = memory + torch.cat([amount * normal, amount], dim=1)
                 stresses.append((here - memory[:, :6]) @ m.stiffness)
             return torch.stack(stresses), tape
-
-
-def _equivalent(m: Material, forces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """g (n,), ∂g/∂y (n, 12), and what its curvature needs: |L_i y|² (n, k) and L_iᵀL_i y (n, k, 12)."""
-    images = torch.einsum("kab,nb->nka", m.forms, forces)
-    squares = (images**2).sum(dim=2)
-    value = (squares**2).sum(dim=1) ** 0.25
-    slopes = torch.einsum("kab,nka->nkb", m.forms, images)
-    safe = torch.where(value > 0.0, value, 1.0)
-    return value, (squares[:, :, None] * slopes).sum(dim=1) / safe[:, None] ** 3, squares, slopes
-
-
-def _curvature(m: Material, value: Tensor, gradient: Tensor, squares: Tensor, slopes: Tensor) -> Tensor:
-    """∂²g/∂y² (n, 12, 12), from what `_equivalent` gave."""
-    safe = torch.where(value > 0.0, value, 1.0)[:, None, None]
-    quadratic = torch.einsum("kab,kac->kbc", m.forms, m.forms)
-    bent = torch.einsum("nk,kbc->nbc", squares, quadratic) + 2.0 * torch.einsum("nkb,nkc->nbc", slopes, slopes)
-    return bent / safe**3 - 3.0 * gradient[:, :, None] * gradient[:, None] / safe
-
-
-def _resistance(m: Material, r: Tensor) -> tuple[Tensor, Tensor]:
-    """R and dR/dr (n,)."""
-    decay = torch.exp(-m.saturation_rate * r)
-    return m.isotropic * r + m.saturation * (1.0 - decay), m.isotropic + m.saturation * m.saturation_rate * decay
-
-
-def _trial(m: Material, strain: Tensor, memory: Tensor) -> Tensor:
-    """Forces (n, 12) of a step without flow."""
-    return torch.cat([(strain - memory[:, :6]) @ m.stiffness, -m.kinematic * memory[:, 6:12]], dim=1)
-
-
-def _residual(m: Material, unknowns: Tensor, trial: Tensor, r: Tensor, dt: float) -> Tensor:
-    """Residual (n, 13) of the implicit step: of the flow rules, and of the yield function."""
-    forces, multiplier = unknowns[:, :12], unknowns[:, 12]
-    value, gradient = _equivalent(m, forces)[:2]
-    change = forces - trial
-    flow = torch.cat([change[:, :6] @ m.compliance, change[:, 6:] / m.kinematic], dim=1)
-    yielding = value - m.strength - _resistance(m, r + multiplier)[0] - _drag(m, dt) * multiplier
-    return torch.cat([flow + multiplier[:, None] * gradient, yielding[:, None]], dim=1)
-
-
-def _jacobian(m: Material, unknowns: Tensor, r: Tensor, dt: float) -> Tensor:
-    """Derivative of `_residual` (n, 13, 13), symmetric."""
-    forces, multiplier = unknowns[:, :12], unknowns[:, 12]
-    parts = _equivalent(m, forces)
-    gradient, slope = parts[1], _resistance(m, r + multiplier)[1]
-    one = torch.eye(6, dtype=forces.dtype, device=forces.device)
-    block = multiplier[:, None, None] * _curvature(m, *parts) + torch.block_diag(m.compliance, one / m.kinematic)
-    last = torch.cat([gradient, -(slope + _drag(m, dt))[:, None]], dim=1)
-    return torch.cat([torch.cat([block, gradient[:, :, None]], dim=2), last[:, None]], dim=1)
-
-
-def _drag(m: Material, dt: float) -> Tensor:
-    """η/Δt. Δt = 0 comes here only with η = 0, or where nothing flows."""
-    return m.viscosity / dt if dt > 0.0 else torch.zeros_like(m.viscosity)
-
-
-def _radial(m: Material, trial: Tensor, share: Tensor) -> Tensor:
-    """Deviatoric forces scaled by `share` (n,) back to the yield surface, and the multiplier that fits best (n, 13).
-
-    For von Mises without hardening that is the solution. Started there, Newton needs 8 iterations where from the trial
-    state it needed 80 (four random cubic forms, trial forces 100 times beyond yield).
-    """
-    mean = trial[:, :3].mean(dim=1, keepdim=True)
-    deviator = torch.cat([trial[:, :3] - mean, trial[:, 3:]], dim=1)
-    change = (1.0 - share[:, None]) * deviator
-    forces = trial - change
-    flow = torch.cat([change[:, :6] @ m.compliance, change[:, 6:] / m.kinematic], dim=1)
-    normal = _equivalent(m, forces)[1]
-    multiplier = ((flow * normal).sum(dim=1) / (normal**2).sum(dim=1)).clamp_min(0.0)
-    return torch.cat([forces, multiplier[:, None]], dim=1)
-
-
-def solve_step(m: Material, strain: Tensor, memory: Tensor, dt: float) -> Solution:
-    """Implicit Euler for n points: Newton from the radial return, each point with its own step length.
-
-    All points are evaluated in every iteration, those that are done without effect, so that the arithmetic of a point
-    does not hang on its neighbours.
-    """
-    trial, r = _trial(m, strain, memory), memory[:, 12]
-    elastic = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
-    strength = m.strength + _resistance(m, r)[0]
-    value = _equivalent(m, trial)[0]
-    flows = value > strength
-    if dt == 0.0 and float(m.viscosity) > 0.0:
-        flows = torch.zeros_like(flows)
-    if not bool(flows.any()):
-        return Solution(elastic, _jacobian(m, elastic, r, dt), flows, torch.zeros_like(flows))
-    unknowns = torch.where(flows[:, None], _radial(m, trial, strength / torch.where(flows, value, 1.0)), elastic)
-    residual, jacobian = _residual(m, unknowns, trial, r, dt), _jacobian(m, unknowns, r, dt)
-    bound = TOLERANCE * (1.0 + torch.linalg.vector_norm(trial, dim=1) + torch.linalg.vector_norm(memory, dim=1))
-    size = torch.linalg.vector_norm(residual, dim=1)
-    length = torch.ones_like(size)
-    active = flows.clone()
-    direction = -torch.linalg.solve_ex(jacobian, residual)[0]
-    for _ in range(EVALUATIONS):
-        moved = unknowns + torch.where(active, length, 0.0)[:, None] * direction
-        moved = torch.where(active[:, None], moved, unknowns)
-        # the multiplier stays positive: at least a tenth of what it was
-        moved[:, 12] = torch.maximum(moved[:, 12], 0.1 * unknowns[:, 12])
-        new_residual = _residual(m, moved, trial, r, dt)
-        new_size = torch.linalg.vector_norm(new_residual, dim=1)
-        accepted = active & ((new_size <= (1.0 - 1e-4 * length) * size) | (new_size <= bound))
-        unknowns = torch.where(accepted[:, None], moved, unknowns)
-        jacobian = torch.where(accepted[:, None, None], _jacobian(m, moved, r, dt), jacobian)
-        residual = torch.where(accepted[:, None], new_residual, residual)
-        size = torch.where(accepted, new_size, size)
-        direction = torch.where(accepted[:, None], -torch.linalg.solve_ex(jacobian, residual)[0], direction)
-        length = torch.where(accepted, 1.0, 0.5 * length)
-        active = active & ~(accepted & (size <= bound)) & (length > 0.5**HALVINGS)
-        if not bool(active.any()):
-            break
-    converged = (size <= bound) & (unknowns[:, 12] >= 0.0)
-    return Solution(unknowns, jacobian, flows, flows & ~converged)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch.func import functional_call, jacfwd
 
 from constitutive import INVALID, OK, InternalVariableLaw, VonMisesLaw, constrained_response, load, load_path, uniaxial
-from constitutive import internal_variables as module
+from constitutive import implicit_step as module
 from constitutive.cli import main
 from constitutive.path_fit import fit_paths, path_error, path_stress
 from crystals import STRAIN_CLASSES, PointGroup, mandel
@@ -183,14 +183,14 @@ def test_potential_is_convex_homogeneous_and_zero_at_zero() -> None:
     with torch.no_grad():
         material = law.material()
         forces = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 12)))
-        parts = module._equivalent(material, forces)
-        value, gradient, curvature = parts[0], parts[1], module._curvature(material, *parts)
-        assert torch.allclose(module._equivalent(material, 3.0 * forces)[0], 3.0 * value, rtol=1e-13)
+        parts = module.equivalent(material, forces)
+        value, gradient, curvature = parts[0], parts[1], module.curvature(material, *parts)
+        assert torch.allclose(module.equivalent(material, 3.0 * forces)[0], 3.0 * value, rtol=1e-13)
         assert torch.allclose((gradient * forces).sum(dim=1), value, rtol=1e-12)
         lowest = torch.linalg.eigvalsh(curvature)[:, 0]
         assert torch.all(lowest > -1e-12 * torch.linalg.matrix_norm(curvature))
-        assert float(module._equivalent(material, torch.zeros(1, 12, dtype=torch.float64))[0]) == 0.0
-        middle = module._equivalent(material, 0.5 * (forces[:100] + forces[100:]))[0]
+        assert float(module.equivalent(material, torch.zeros(1, 12, dtype=torch.float64))[0]) == 0.0
+        middle = module.equivalent(material, 0.5 * (forces[:100] + forces[100:]))[0]
         assert torch.all(middle <= 0.5 * (value[:100] + value[100:]) + 1e-12)
 
 
