@@ -9,6 +9,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 
 from .audit import Audit, audit
 from .driver import PointResponse, constrained_response, load_path
+from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
 from .internal_variables import InternalVariableLaw
@@ -26,11 +27,13 @@ __all__ = [
     "INVALID",
     "OK",
     "OUT_OF_RANGE",
+    "VACUUM_PERMITTIVITY",
     "Audit",
     "CrossValidation",
     "InternalVariableLaw",
     "Law",
     "NeoHookeanLaw",
+    "PiezoelectricLaw",
     "PolynomialLaw",
     "PointResponse",
     "Response",
@@ -41,6 +44,7 @@ __all__ = [
     "constrained_response",
     "cross_validate",
     "first_piola",
+    "first_piola_electromechanical",
     "fit",
     "fit_paths",
     "load",

@@ -105,7 +105,7 @@ def choose_polynomial(
     return Choice(order, min(errors, key=lambda prior: errors[prior]))
 
 
-def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool) -> Problem:
+def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool, network: str = "invariants") -> Problem:
     """A problem that starts at the polynomial fit, with a silent network."""
     assert data.group is not None
     polynomial = PolynomialFit(data, choice.order, use_energy, choice.prior)
@@ -121,7 +121,7 @@ def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int,
         )
     law = SymmetricLaw(
         data.group, choice.order, widths, stiffness=stiffness, energy_scale=scale, strain_scale=largest, seed=seed,
-        units=data.units,
+        network=network, units=data.units,
     )  # fmt: skip
     # The fit's first columns are the linear and quadratic invariants; the others are the law's polynomial part.
     skip = len(polynomial.coefficients) - law.higher.count
@@ -129,7 +129,9 @@ def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int,
     with torch.no_grad():
         scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - degrees)
         law.coefficients.copy_(torch.from_numpy(scaled))
-        law.network.last.mul_(1e-2)
+        for name, parameter in law.network.named_parameters():
+            if name.endswith("last"):
+                parameter.mul_(1e-2)
     return Problem(law, data, use_energy, choice.prior)
 
 

@@ -198,7 +198,7 @@ class Problem:
         start |= {name: p.detach() for name, p in parameters.items()}
         start["coefficients"] = start["coefficients"] / self.rescale
         self.theta = torch.cat([start[name].reshape(-1).double() for name, _ in self.slots])
-        drawn_to = {name: start[name] for name in start if name.startswith(("network.weights", "network.biases"))}
+        drawn_to = {name: start[name] for name in start if name.startswith("network.") and not name.endswith("last")}
         self.centre = torch.cat(
             [drawn_to.get(name, torch.zeros(shape)).reshape(-1).double() for name, shape in self.slots]
         )

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .electromechanical import PiezoelectricLaw
 from .internal_variables import InternalVariableLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
@@ -28,7 +29,8 @@ from .von_mises import VonMisesLaw
 SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
 _LAWS: dict[str, type[Law]] = {
-    law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, VonMisesLaw, InternalVariableLaw)
+    law.__name__: law
+    for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw, VonMisesLaw, InternalVariableLaw)
 }
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20

@@ -1,4 +1,4 @@
-"""The point-group-symmetric energy law: elastic constants, plus a network on the group's strain invariants."""
+"""The point-group-symmetric energy law: elastic constants, plus a symmetric network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import Tensor
 
 from crystals import mandel
 from crystals.groups import PointGroup
-from crystals.invariants import Polynomials, strain_invariants
+from crystals.invariants import Polynomials
 
 from .law import Law
-from .network import ScalarNetwork
 from .polynomial import (
     PolynomialMap,
     check_stiffness,
@@ -22,6 +21,7 @@ from .polynomial import (
     rotate_back,
     stiffness_basis,
 )
+from .symmetric_network import symmetric_network
 
 
 class _Frozen(NamedTuple):
@@ -35,13 +35,12 @@ class _Frozen(NamedTuple):
 
 
 class SymmetricLaw(Law):
-    """W(E) = ½ E·C₀·E + w P(E) + w s² [N(I(E/s)) − N(0) − ∇N(0)·E − ½ E·∇²N(0)·E].
+    """W(E) = ½ E·C₀·E + w P(E) + w [N(E) − N(0) − ∇N(0)·E − ½ E·∇²N(0)·E].
 
-    s is `strain_scale`, w is `energy_scale`, derivatives of N are taken with respect to E. I are the strain invariants
-    of the group's Laue class (see `crystals.invariants.strain_invariants`), N a network, P an invariant polynomial of
-    degree 3 to `order`. Whatever the weights, W is invariant under the group, W(0) = 0, S(0) = 0 and
-    C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group and positive
-    definite, because exp commutes with the group action in Mandel form.
+    w is `energy_scale`, P an invariant polynomial of degree 3 to `order`, N a network that the group leaves alone
+    (`constitutive.symmetric_network`) of E over `strain_scale`. Whatever the weights, W is invariant under the group,
+    W(0) = 0, S(0) = 0 and C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group
+    and positive definite, because exp commutes with the group action in Mandel form.
 
     Parameters
     ----------
@@ -50,7 +49,9 @@ class SymmetricLaw(Law):
     order : int
         Degree of the polynomial part, 2 (none) to 6.
     widths : tuple of int
-        Hidden layers of the network.
+        Hidden layers of the network, or of each of its parts.
+    network : str
+        Form of the network: 'invariants', 'average' or 'directions'. The last two need a finite group.
     stiffness : (6, 6), optional
         C₀, Mandel, in `units`, frame of the strains. Kept exactly where `pinned`, else where learning starts.
     pinned : bool
@@ -58,14 +59,13 @@ class SymmetricLaw(Law):
     energy_scale : float
         w: unit of energy density inside the law, in `units`.
     strain_scale : float
-        s: strain at which the invariants that the network sees are of order one; the largest of the data.
+        s: strain at which what the network sees is of order one; the largest of the data.
     seed : int
         Seed of the initial weights.
     units, max_strain, strain_measure
         As in `Law`.
     """
 
-    sizes: Tensor
     basis: Tensor
     turn: Tensor | None
     pinned_stiffness: Tensor | None
@@ -76,6 +76,7 @@ class SymmetricLaw(Law):
         order: int = 4,
         widths: tuple[int, ...] = (16, 16),
         *,
+        network: str = "invariants",
         stiffness: np.ndarray | None = None,
         pinned: bool = False,
         energy_scale: float = 1.0,
@@ -87,27 +88,21 @@ class SymmetricLaw(Law):
     ) -> None:
         group = PointGroup(group) if isinstance(group, str) else group
         super().__init__(group, units=units, max_strain=max_strain, strain_measure=strain_measure)
-        if not 2 <= order <= 6:
-            raise ValueError(f"SymmetricLaw: expected an order from 2 to 6, got {order}.")
+        if not 1 <= order <= 6:
+            raise ValueError(f"SymmetricLaw: expected an order from 1 to 6, got {order}.")
+        if order == 1 and pinned:
+            raise ValueError("SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0).")
         if not widths or min(widths) < 1:
             raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
         if not (energy_scale > 0 and strain_scale > 0):
             raise ValueError(f"SymmetricLaw: expected positive scales, got {energy_scale} and {strain_scale}.")
         self.order, self.pinned = order, pinned
         self.energy_scale, self.strain_scale = float(energy_scale), float(strain_scale)
-        laue = group.laue.symbol
-        invariants = strain_invariants(laue)
-        self.invariants = PolynomialMap(invariants)
+        self.form = network
         self._polynomials = higher_order_polynomials(group, order)
         self.higher = PolynomialMap(self._polynomials)
-        self.network = ScalarNetwork(len(invariants), tuple(widths), seed)
+        self.network = symmetric_network(network, group.laue.symbol, tuple(widths), self.strain_scale, seed)
         self.coefficients = torch.nn.Parameter(torch.zeros(self.higher.count, dtype=torch.float64))
-        # Each invariant is divided by its largest value at |E| = strain_scale: high degrees are peaked, and inputs
-        # beyond order one would cost digits of the tangent.
-        probes = np.random.default_rng(0).normal(size=(4096, 6))
-        probes = np.concatenate([probes, np.eye(6)])
-        probes /= np.linalg.norm(probes, axis=1)[:, None]
-        self.register_buffer("sizes", torch.from_numpy(np.max(np.abs(invariants(probes)), axis=0)))
         self.register_buffer("basis", torch.from_numpy(stiffness_basis(group)), persistent=False)
         self.register_buffer("turn", frame_rotation(group), persistent=False)
         start = np.eye(6) * self.energy_scale if stiffness is None else np.asarray(stiffness, dtype=float)
@@ -117,7 +112,7 @@ class SymmetricLaw(Law):
         values, vectors = np.linalg.eigh(constants / self.energy_scale)
         logarithm = np.einsum("ia,a,ja->ij", vectors, np.log(values), vectors)
         coordinates = torch.from_numpy(np.einsum("kij,ij->k", stiffness_basis(group), logarithm))
-        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned)
+        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned and order > 1)
         # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
         self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
         self._frozen: _Frozen | None = None
@@ -126,7 +121,7 @@ class SymmetricLaw(Law):
     def config(self) -> dict[str, Any]:
         return {
             "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "order": self.order,
-            "widths": list(self.network.widths), "pinned": self.pinned, "energy_scale": self.energy_scale,
+            "widths": list(self.network.widths), "network": self.form, "pinned": self.pinned, "energy_scale": self.energy_scale,
             "strain_scale": self.strain_scale, "units": self.units, "max_strain": self.max_strain,
             "strain_measure": self.strain_measure,
         }  # fmt: skip
@@ -139,35 +134,28 @@ class SymmetricLaw(Law):
 
     def constants(self) -> Tensor:
         """C₀ (6, 6), Mandel, in the group's standard frame and in units of `energy_scale`."""
+        if self.order == 1:
+            zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
+            entries = self.network.at(zero, True)[2]
+            assert entries is not None
+            return mandel.unpack_upper(entries)[0]
         if self.pinned_stiffness is not None:
             return self.pinned_stiffness / self.energy_scale
         return torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
 
-    def _network(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """s² N(I(E/s)) with its derivatives with respect to E."""
-        s = self.strain_scale
-        table = self.invariants.table(strain / s)
-        z = self.invariants.value(table) / self.sizes
-        slope = self.invariants.gradient(table) / self.sizes[:, None]
-        if not tangent:
-            value, weight = self.network.gradient(z)
-            return s**2 * value, s * (weight[:, None, :] @ slope)[:, 0], None
-        value, weight, hessian = self.network.curvature(z, slope)
-        entries = mandel.pack_upper(hessian) + self.invariants.hessian(table, weight / self.sizes)
-        return s**2 * value, s * (weight[:, None, :] @ slope)[:, 0], entries
-
     def _at_reference(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """C₀ and what the law subtracts: the network's value, slope (6,) and Hessian (6, 6) at E = 0."""
-        zero = torch.zeros(1, 6, dtype=torch.float64, device=self.sizes.device)
-        value, slope, entries = self._network(zero, True)
+        zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
+        value, slope, entries = self.network.at(zero, True)
         assert entries is not None
-        return self.constants(), value[0], slope[0], mandel.unpack_upper(entries)[0]
+        hessian = mandel.unpack_upper(entries)[0]
+        return hessian if self.order == 1 else self.constants(), value[0], slope[0], hessian
 
     def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
         parameters: what fitting needs."""
         constants, value0, slope0, hessian0 = self._at_reference()
-        value, slope, _ = self._network(strain, False)
+        value, slope, _ = self.network.at(strain, False)
         linear = strain @ (constants - hessian0)
         energy = 0.5 * (linear * strain).sum(dim=1) + value - value0 - strain @ slope0
         stress = linear + slope - slope0
@@ -182,7 +170,7 @@ class SymmetricLaw(Law):
         constants, value0, slope0, hessian0 = self._at_reference()
         basis = self._polynomials
         combined = self.coefficients.detach().cpu().numpy() @ basis.coefficients
-        polynomial = PolynomialMap(Polynomials(basis.exponents, combined[None])).to(self.sizes.device)
+        polynomial = PolynomialMap(Polynomials(basis.exponents, combined[None])).to(self.coefficients.device)
         quadratic = constants - hessian0
         return _Frozen(value0, slope0, quadratic, mandel.pack_upper(quadratic), polynomial)
 
@@ -195,7 +183,7 @@ class SymmetricLaw(Law):
         frozen = self._frozen
         if self.turn is not None:
             strain = strain @ self.turn.T
-        value, slope, entries = self._network(strain, tangent)
+        value, slope, entries = self.network.at(strain, tangent)
         linear = strain @ frozen.quadratic
         energy = 0.5 * (linear * strain).sum(dim=1) + value - frozen.value - strain @ frozen.slope
         stress = linear + slope - frozen.slope
@@ -221,6 +209,9 @@ class SymmetricLaw(Law):
         self.refresh()
         return super()._apply(*args, **kwargs)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # the first law files kept this buffer with the law
+        if f"{prefix}sizes" in state_dict:
+            state_dict[f"{prefix}network.sizes"] = state_dict.pop(f"{prefix}sizes")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.refresh()

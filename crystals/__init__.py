@@ -8,7 +8,9 @@ from . import mandel, rotations
 from .dataset import StrainData, read_tables
 from .groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
 from .invariants import invariant_polynomials, invariant_tensors, strain_invariants
-from .moduli import elastic_constants
+from .moduli import elastic_constants, stiffness_from_constants
+from .piezoelectricity import d_from_e, e_from_d, piezoelectric_constants, piezoelectric_from_constants
+from .tensor_spaces import invariant_part, tensor_count, tensor_space
 
 __all__ = [
     "CURIE_GROUPS",
@@ -17,11 +19,19 @@ __all__ = [
     "STRAIN_CLASSES",
     "PointGroup",
     "StrainData",
+    "d_from_e",
+    "e_from_d",
     "elastic_constants",
+    "invariant_part",
     "invariant_polynomials",
     "invariant_tensors",
     "mandel",
+    "piezoelectric_constants",
+    "piezoelectric_from_constants",
     "read_tables",
     "rotations",
+    "stiffness_from_constants",
     "strain_invariants",
+    "tensor_count",
+    "tensor_space",
 ]

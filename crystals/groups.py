@@ -476,6 +476,10 @@ class PointGroup:
             found.append(turn)
         return np.array(found)
 
+    def __contains__(self, operation: np.ndarray) -> bool:
+        """Whether an operation (3, 3), proper or improper, belongs to the group (to 1e-6)."""
+        return _contains(self, np.asarray(operation, dtype=float)[None])
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PointGroup):
             return NotImplemented

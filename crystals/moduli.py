@@ -384,3 +384,32 @@ def elastic_constants(stiffness: np.ndarray, group: PointGroup, tolerance: float
     voigt = stiffness_to_voigt(projected.reshape(turned.shape))
     values = {name: voigt[..., int(name[1]) - 1, int(name[2]) - 1] for name in names}
     return values if turned.ndim > 2 else {name: float(value) for name, value in values.items()}
+
+
+def stiffness_from_constants(group: PointGroup, constants: dict[str, float]) -> np.ndarray:
+    """Stiffness (6, 6), Mandel, from the independent constants of a class: the inverse of `elastic_constants`.
+
+    Parameters
+    ----------
+    group : PointGroup
+        Its frame is the frame of the stiffness.
+    constants : dict of str to float
+        By their Voigt names, as published in the group's standard frame, for example C11, C12, C44 for m-3m. Exactly
+        the names that `elastic_constants` returns for the class.
+
+    Raises
+    ------
+    ValueError
+        For other names than those, or values that are not finite.
+    """
+    names, basis = _independent_constants(group.symbol)
+    if set(constants) != set(names) or not all(np.isfinite(value) for value in constants.values()):
+        raise ValueError(
+            f"stiffness_from_constants: expected finite {', '.join(names)} for {group.symbol}, got "
+            f"{', '.join(f'{name}={value}' for name, value in constants.items())}. Name each of them once; the class "
+            "gives the others."
+        )
+    voigt = stiffness_to_voigt(basis.T.reshape(-1, 6, 6))
+    rows = np.array([voigt[:, int(name[1]) - 1, int(name[2]) - 1] for name in names])
+    weights = np.linalg.solve(rows, np.array([float(constants[name]) for name in names]))
+    return rotate_matrix(group.frame, (basis @ weights).reshape(6, 6))

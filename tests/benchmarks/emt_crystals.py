@@ -1,0 +1,63 @@
+"""Strained crystals of six systems from ASE's EMT, for the accuracy benchmarks; cached under out/benchmarks.
+
+    python tests/benchmarks/emt_crystals.py
+
+Each crystal gives two plans of relaxed-ion states: `wide` (420 states, |E| ≤ 0.08) and `narrow` (300 states,
+|E| ≤ 0.05). They take about ten minutes on two cores, once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+
+from crystals.atomistic import strained_states
+from crystals.dataset import StrainData
+
+FOLDER = Path(__file__).resolve().parents[2] / "out" / "benchmarks"
+FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+
+
+def stacked(symbols: tuple[str, ...], planes: tuple[int, int, int], basis: list[list[int]], edge: float) -> Atoms:
+    """An fcc crystal whose lattice planes (indices on the primitive vectors) carry the given elements in turn."""
+    primitive = edge * FCC
+    step = next(s for s in ([0, 0, 1], [0, 1, 0], [1, 0, 0]) if np.dot(s, planes) % len(symbols) == 1)
+    places = [np.array(step) * k for k in range(len(symbols))]
+    return Atoms(symbols, positions=[place @ primitive for place in places], cell=np.array(basis) @ primitive, pbc=True)
+
+
+#: name → (crystal, Laue class that must be found)
+CRYSTALS: dict[str, tuple[Callable[[], Atoms], str]] = {
+    "Cu fcc": (lambda: bulk("Cu", "fcc", a=3.6), "m-3m"),
+    "Cu hcp": (lambda: bulk("Cu", "hcp", a=2.54, c=4.15), "6/mmm"),
+    "CuAu L1_0": (lambda: stacked(("Cu", "Au"), (1, 1, 0), [[1, -1, 0], [0, 0, 1], [1, 1, 0]], 3.85), "4/mmm"),
+    "CuPt L1_1": (lambda: stacked(("Cu", "Pt"), (1, 1, 1), [[1, -1, 0], [0, 1, -1], [0, 1, 1]], 3.77), "-3m"),
+    "Ni2Pt": (lambda: stacked(("Pt", "Ni", "Ni"), (1, 1, 2), [[1, -1, 0], [1, 0, 1], [0, 0, 3]], 3.65), "mmm"),
+    "Pd4Au (113)": (lambda: stacked(("Au", "Pd", "Pd", "Pd", "Pd"), (2, 2, 1), [[1, -1, 0], [1, 0, -2], [0, 0, 5]], 3.95), "2/m"),
+}
+
+
+def states(name: str, plan: str, workers: int | None = None) -> StrainData:
+    """The `wide` or `narrow` states of a crystal, from the cache or computed."""
+    build, laue = CRYSTALS[name]
+    number, radius, seed = {"wide": (420, 0.08, 0), "narrow": (300, 0.05, 1)}[plan]
+    path = FOLDER / f"{name.replace(' ', '_').replace('(', '').replace(')', '')}-{plan}.h5"
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        workers = workers or os.cpu_count() or 1
+        strained_states(build(), "emt", number=number, max_strain=radius, seed=seed, workers=workers).write(path)
+    data = StrainData.read(path)
+    assert data.group is not None and data.group.laue.symbol == laue, (name, data.group)
+    return data
+
+
+if __name__ == "__main__":
+    for crystal in CRYSTALS:
+        for chosen in ("wide", "narrow"):
+            data = states(crystal, chosen)
+            print(f"{crystal:<12} {chosen:<7} {data}  {data.provenance['non_elliptic_states']} not elliptic", flush=True)
