@@ -19,15 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .electromechanical import PiezoelectricLaw
+from .internal_variables import InternalVariableLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
+from .von_mises import VonMisesLaw
 
 SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
 _LAWS: dict[str, type[Law]] = {
-    law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw)
+    law.__name__: law
+    for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw, VonMisesLaw, InternalVariableLaw)
 }
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
@@ -62,7 +65,7 @@ def save(law: Law, path: str | Path) -> None:
     path = Path(path)
     tensors = {f"law.{name}": tensor.detach().cpu().contiguous() for name, tensor in law.state_dict().items()}
     strains = _self_test_strains(law)
-    answer = law.response(strains)
+    answer = law.response(strains, dt=1.0)  # time matters only to laws that depend on the rate
     for name, array in (("strain", strains), *answer._asdict().items()):
         if name not in ("state", "status"):
             tensors[f"self_test.{name}"] = torch.from_numpy(np.array(array))
@@ -137,7 +140,7 @@ def load(path: str | Path) -> Law:
         raise ValueError(
             f"{where}: expected the parts of a {name}, got a file that lacks or mistypes some: {error}."
         ) from error
-    answer = law.response(stored["strain"])
+    answer = law.response(stored["strain"], dt=1.0)
     scale = float(np.linalg.norm(law.stiffness()))
     for key, unit in (("energy", scale * 1e-2), ("stress", scale * 1e-1), ("tangent", scale)):
         error = float(np.max(np.abs(getattr(answer, key) - stored[key]))) / unit
