@@ -35,7 +35,10 @@ def sandwich(a: Tensor, b: Tensor) -> Tensor:
     i, j = _ROWS[:, None], _COLUMNS[:, None]
     k, l = _ROWS[None, :], _COLUMNS[None, :]
     total = (
-        a[..., i, k] * b[..., j, l] + a[..., i, l] * b[..., j, k] + b[..., i, k] * a[..., j, l] + b[..., i, l] * a[..., j, k]
+        a[..., i, k] * b[..., j, l]
+        + a[..., i, l] * b[..., j, k]
+        + b[..., i, k] * a[..., j, l]
+        + b[..., i, l] * a[..., j, k]
     )
     return 0.25 * total * _PAIRS.to(a.device)
 

@@ -32,10 +32,10 @@ _CONTENT = "constitutive strain data"
 # Shape of each array but for the states' axis.
 _SHAPES: dict[str, tuple[int, ...]] = {
     "strain": (6,), "stress": (6,), "energy": (), "deformation_gradient": (3, 3), "cauchy": (6,), "cell": (3, 3),
-    "cell_ref": (3, 3), "max_force": (), "acoustic": (), "flags": (), "numbers": (),
+    "cell_ref": (3, 3), "max_force": (), "acoustic": (), "flags": (), "numbers": (), "series": (),
 }  # fmt: skip
 _REQUIRED = ("strain", "stress", "deformation_gradient", "cauchy")
-_WHOLE: dict[str, type] = {"flags": np.int8, "numbers": np.int64}
+_WHOLE: dict[str, type] = {"flags": np.int8, "numbers": np.int64, "series": np.int64}
 
 
 def convert(values: Any, source: str, target: str) -> np.ndarray:
@@ -78,6 +78,8 @@ class StrainData:
         What an error calls each state.
     numbers : (n,) int, or None
         Number of each state's frame in the file it comes from, counted from 0; None where there is no such file.
+    series : (n,) int, or None
+        Label of the load path or trajectory that each state belongs to. Its states are not independent.
     structure : dict or None
         Reference structure as a pymatgen dictionary.
     provenance : dict
@@ -99,6 +101,7 @@ class StrainData:
     flags: np.ndarray | None = None
     names: list[str] = field(default_factory=list)
     numbers: np.ndarray | None = None
+    series: np.ndarray | None = None
     structure: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -201,6 +204,10 @@ class StrainData:
         columns = np.concatenate([pair.col for pair in pairs])
         near = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(strain), len(strain)))
         return connected_components(near, directed=False)[1]
+
+    def blocks(self) -> np.ndarray:
+        """Label (n,) of what a fold keeps together: series where there are any, else symmetry orbits."""
+        return self.orbits() if self.series is None else self.series
 
     def write(self, path: str | Path) -> None:
         """Write HDF5, schema 1: to a temporary name beside the target, then renamed.
