@@ -110,7 +110,9 @@ class PolynomialFit:
             factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
             rows.append(factor * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
             right.append(factor * data.energy / unit)
-        self._rows, self._right = np.concatenate(rows), np.concatenate(right)
+        # the rows go through one orthogonal factor; ridge parameters are then tried on a small triangle
+        orthogonal, self._rows = np.linalg.qr(np.concatenate(rows))
+        self._right = orthogonal.T @ np.concatenate(right)
         self._degrees = np.concatenate([[0], *(np.full(m.count, d + 1) for d, m in enumerate(self._maps))])
         self.states, self.unit = n, unit
         self.solve(prior)

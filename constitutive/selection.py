@@ -24,7 +24,7 @@ from .symmetric_network import lattice_directions
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 STEPS = 15
 #: The same for a network alone, which has no polynomial to start from.
-ALPHAS_ALONE = (1e-4, 1e-5, 1e-6, 1e-7)
+ALPHAS_ALONE = (1e-5, 1e-6)
 STEPS_ALONE = 30
 #: Highest degree of the polynomial part, and most coefficients it may have (a triclinic law stops at degree 3).
 LARGEST_ORDER = 6
@@ -38,8 +38,10 @@ POLYNOMIAL_FOLDS = 12
 NETWORK_FOLDS = 4
 #: From this many orbits on one inner fold decides on the network, and five on the polynomial.
 MANY_ORBITS = 100
-#: The network has to lower the inner error below this share of the polynomial's, or it stays silent.
+#: The network has to lower the inner error below this share of the polynomial's, or it stays silent. Where orbits are
+#: few, the inner error is a few extreme states' and scatters: then more is asked, and strain measures are not compared.
 WORTHWHILE = 0.9
+WORTHWHILE_FEW = 0.7
 #: Inner error of the polynomial above which a network alone is tried too.
 DOUBTFUL = 0.02
 #: Numbers that a network alone may have.
@@ -86,6 +88,11 @@ def _pooled(wrong: np.ndarray, sizes: np.ndarray, data: StrainData) -> np.ndarra
     return np.sqrt(wrong.sum(axis=0) / sizes.sum())
 
 
+def _are_many(data: StrainData) -> bool:
+    """Whether there are enough independent states to compare forms of the law."""
+    return data.series is not None or len(np.unique(data.orbits())) >= MANY_ORBITS
+
+
 def undetermined_constants(data: StrainData) -> list[str]:
     """Names of the second-order constants that no strain of the data feels."""
     assert data.group is not None
@@ -118,8 +125,8 @@ def choose_polynomial(
     assert data.group is not None
     largest = default_order(data.group)
     orders = tuple(o for o in ORDERS if o < largest) + (largest,) if order is None else (order,)
-    measures = MEASURES if measure is None else (measure,)
-    many = len(np.unique(data.blocks())) >= MANY_ORBITS
+    many = _are_many(data)
+    measures = (measure,) if measure is not None else MEASURES if many else MEASURES[:1]
     masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
     sizes = np.array([np.sum(data.stress[out] ** 2) for out in masks])
     best, least = Choice(orders[0], PRIORS[0], measures[0]), np.inf
@@ -220,8 +227,9 @@ def _network_errors(
     shown: Callable[[], None] | None, kept: Checkpoint,
 ) -> np.ndarray:  # fmt: skip
     """Inner held-out error for each weight decay."""
-    many = data.series is None and len(np.unique(data.blocks())) >= MANY_ORBITS
-    masks = _inner_folds(data, NETWORK_FOLDS, seed + 1)[: 1 if many else None]
+    masks = _inner_folds(data, NETWORK_FOLDS, seed + 1)
+    if data.series is None and _are_many(data):
+        masks = masks[:1]
     sizes = np.array([np.sum(data.stress[out] ** 2) for out in masks])
     wrong = np.full((len(masks), len(alphas)), np.inf)
     tried = len(alphas)
@@ -269,11 +277,12 @@ def choose(
     if order != 1:
         choice, error = choose_polynomial(data, use_energy, seed, order, measure)  # type: ignore[arg-type]
         choice = replace(choice, **given)
-        doubtful = error > DOUBTFUL and order is None
+        doubtful = error > DOUBTFUL and order is None and _are_many(data)
         try:
             errors = _network_errors(data, choice, ALPHAS, seed, use_energy, shown, kept)
             best = int(np.argmin(errors))
-            place = best if errors[best] < WORTHWHILE * errors[0] else 0
+            worthwhile = WORTHWHILE if _are_many(data) else WORTHWHILE_FEW
+            place = best if errors[best] < worthwhile * errors[0] else 0
             found.append((float(errors[place]), choice, ALPHAS[place]))
         except ValueError as failure:
             # a polynomial that describes the data and is unstable is an answer; one that does not is none
