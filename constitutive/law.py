@@ -16,7 +16,8 @@ from crystals.moduli import elastic_constants
 OK = 0
 #: Status of a point: |E| beyond the trained range; the values are an extrapolation.
 OUT_OF_RANGE = 1
-#: Status of a point: the strain is NaN or infinite, or 1 + 2E is not positive definite; the values are NaN.
+#: Status of a point: strain or state is NaN or infinite, 1 + 2E is not positive definite, or the law's own local
+#: iteration did not converge; the values are NaN.
 INVALID = 2
 
 
@@ -32,7 +33,7 @@ class Response(NamedTuple):
     tangent : (n, 21) or (n, 36), or None where it was not asked for
         ∂S/∂E, Mandel: 21 entries of the upper triangle row by row (see `crystals.mandel.unpack_upper`), or all 36.
     state : (n, state_width)
-        Internal variables after the step; width 0 for a hyperelastic law.
+        Internal variables after the step, for the caller to commit; width 0 for a hyperelastic law.
     status : (n,) int
         `OK`, `OUT_OF_RANGE` or `INVALID`.
     """
@@ -60,13 +61,16 @@ class Law(torch.nn.Module, ABC):
     tangent_entries : int
         21 (symmetric tangent) or 36.
     state_width : int
-        Number of internal variables per point.
+        Number of internal variables per point. Laws that have some derive from `constitutive.history.HistoryLaw`.
+    rate_dependent : bool
+        Whether `response` needs a time step.
     metadata : dict
         Kind of data, provenance, figures of the fit and audit; JSON values only.
     """
 
     tangent_entries = 21
     state_width = 0
+    rate_dependent = False
     #: Points evaluated at once on a CPU and on a GPU; peak memory follows this, not n.
     chunk_cpu = 2048
     chunk_gpu = 65536
@@ -90,6 +94,12 @@ class Law(torch.nn.Module, ABC):
     @abstractmethod
     def _evaluate(self, strain: torch.Tensor, tangent: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Energy (n,), stress (n, 6) and 21 tangent entries (n, 21) or None, at float64 strains (n, 6)."""
+
+    def _step(
+        self, strain: torch.Tensor, state: torch.Tensor, dt: float, tangent: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """Energy, stress, tangent as in `_evaluate`, then the new state and which points (n,) failed, if any could."""
+        return *self._evaluate(strain, tangent), state, None
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -115,11 +125,11 @@ class Law(torch.nn.Module, ABC):
         strain : array or tensor (n, 6)
             Green–Lagrange (or small) strain, Mandel, crystal frame, dimensionless.
         state : (n, state_width), optional
-            Committed internal variables; hyperelastic laws have none.
+            Committed internal variables; by default those of the virgin material, zero. Hyperelastic laws have none.
         inputs : optional
             Extra inputs (temperature, composition); no law takes any yet.
         dt : float, optional
-            Time step; ignored by laws without state.
+            Time step, at least 0; ignored by laws that are not `rate_dependent`.
         tangent : bool
             Whether to compute the tangent too. Stress alone costs less.
 
@@ -153,29 +163,46 @@ class Law(torch.nn.Module, ABC):
             raise ValueError(
                 f"{where}: expected state of shape {(len(points), self.state_width)}, got {tuple(state.shape)}."
             )
+        if self.rate_dependent and dt is None:
+            raise ValueError(
+                f"{where}: expected a time step dt, got None. This law depends on the rate; pass dt, or dt=0 for its "
+                "instantaneous elastic response."
+            )
+        if dt is not None and not 0 <= dt < float("inf"):
+            raise ValueError(f"{where}: expected a finite dt ≥ 0, got {dt}. Time runs forward.")
         device = self.device
         chunk = self.chunk_gpu if device.type == "cuda" else self.chunk_cpu
         n = len(points)
         energy = torch.empty(n, dtype=torch.float64, device=points.device)
         stress = torch.empty(n, 6, dtype=torch.float64, device=points.device)
-        stiffness = torch.empty(n, 21, dtype=torch.float64, device=points.device) if tangent else None
+        stiffness = torch.empty(n, self.tangent_entries, dtype=torch.float64, device=points.device) if tangent else None
         status = torch.empty(n, dtype=torch.int8, device=points.device)
+        memory = torch.zeros(n, self.state_width, dtype=torch.float64, device=points.device)
+        if state is not None:
+            given = np.array(state, dtype=float) if as_numpy else state
+            memory = torch.as_tensor(given, device=points.device).to(torch.float64, copy=True)
         with torch.no_grad():
             for start in range(0, n, chunk):
                 part = slice(start, start + chunk)
                 local = points[part].to(device)
                 flag = self._status(local)
+                before = memory[part].to(device)
+                flag[~torch.isfinite(before).all(dim=1)] = INVALID
                 bad = flag == INVALID
-                local = torch.where(bad[:, None], torch.zeros((), dtype=local.dtype, device=device), local)
-                w, s, c = self._evaluate(local, tangent)
+                zero = torch.zeros((), dtype=local.dtype, device=device)
+                local, before = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before))
+                w, s, c, after, failed = self._step(local, before, 0.0 if dt is None else float(dt), tangent)
+                if failed is not None:
+                    flag[failed] = INVALID
+                    bad = flag == INVALID
                 nan = torch.full((), float("nan"), dtype=w.dtype, device=device)
                 energy[part] = torch.where(bad, nan, w)
                 stress[part] = torch.where(bad[:, None], nan, s)
                 if stiffness is not None and c is not None:
                     stiffness[part] = torch.where(bad[:, None], nan, c)
+                memory[part] = torch.where(bad[:, None], nan, after)
                 status[part] = flag
-        empty = torch.zeros(n, self.state_width, dtype=torch.float64, device=points.device) if state is None else state
-        answer = Response(energy, stress, stiffness, empty, status)
+        answer = Response(energy, stress, stiffness, memory, status)
         if as_numpy:
             return Response(*(None if a is None else np.asarray(a) for a in answer))
         return Response(*(a if a is None or a.dtype == torch.int8 else a.to(strain.dtype) for a in answer))
@@ -197,8 +224,11 @@ class Law(torch.nn.Module, ABC):
         return status
 
     def stress_and_tangent(self, strain: Any) -> tuple[Any, Any]:
-        """Stress (n, 6) and tangent (n, 6, 6), Mandel, at strains (n, 6): shorthand for `response`."""
-        answer = self.response(strain)
+        """Stress (n, 6) and tangent (n, 6, 6), Mandel, at strains (n, 6): shorthand for `response`.
+
+        A law with internal variables answers for the virgin material, instantaneously (dt = 0).
+        """
+        answer = self.response(strain, dt=0.0)
         if self.tangent_entries == 21:
             return answer.stress, mandel.unpack_upper(answer.tangent)
         return answer.stress, answer.tangent.reshape(-1, 6, 6)
