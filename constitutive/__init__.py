@@ -13,6 +13,8 @@ from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
+from .parametric import ParametricLaw
+from .parametric_fit import fit_parametric
 from .polynomial import PolynomialLaw
 from .storage import load, save
 from .symmetric import SymmetricLaw
@@ -27,6 +29,7 @@ __all__ = [
     "CrossValidation",
     "Law",
     "NeoHookeanLaw",
+    "ParametricLaw",
     "PiezoelectricLaw",
     "PolynomialLaw",
     "Response",
@@ -36,6 +39,7 @@ __all__ = [
     "first_piola",
     "first_piola_electromechanical",
     "fit",
+    "fit_parametric",
     "load",
     "save",
 ]

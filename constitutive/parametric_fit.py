@@ -51,7 +51,9 @@ class _Problem:
 
     def __init__(self, data: StrainData, input_range: np.ndarray, choice: _Choice) -> None:
         assert data.group is not None and data.inputs is not None
-        self.law = ParametricLaw(data.group, data.input_names, input_range, choice.order, choice.degree, units=data.units)
+        self.law = ParametricLaw(
+            data.group, data.input_names, input_range, choice.order, choice.degree, units=data.units
+        )
         distinct, which = np.unique(data.inputs, axis=0, return_inverse=True)
         self.inputs, self.which = torch.from_numpy(distinct), torch.from_numpy(which.reshape(-1))
         self.points = torch.from_numpy(data.strain)
@@ -99,7 +101,9 @@ class _Problem:
         with torch.no_grad():
             point = torch.from_numpy(theta)
             target = self._rows(torch.zeros(0) if self.energy is None else self.energy, self.stress)
-            return torch.cat([self._predict(point) - target, self.ridge * point[-self.sizes[2] :][: self.sizes[2]]]).numpy()
+            return torch.cat(
+                [self._predict(point) - target, self.ridge * point[-self.sizes[2] :][: self.sizes[2]]]
+            ).numpy()
 
     def _jacobian(self, theta: np.ndarray) -> np.ndarray:
         point = torch.from_numpy(theta)
@@ -159,7 +163,9 @@ class _Problem:
         values = np.clip(values, 0.5, 2.0)
         stretches = np.einsum("mia,ma,mja,kij->mk", turns, 0.5 * np.log(values), turns, law.stretches.numpy())
         by_state = self.which.numpy()
-        head = [np.linalg.lstsq(monomials.numpy()[by_state], part[by_state], rcond=1e-9)[0] for part in (stretches, logs)]
+        head = [
+            np.linalg.lstsq(monomials.numpy()[by_state], part[by_state], rcond=1e-9)[0] for part in (stretches, logs)
+        ]
         return np.concatenate([*(part.reshape(-1) for part in head), np.zeros(self.sizes[2])])
 
     def minimise(self) -> float:
@@ -340,7 +346,9 @@ def fit_parametric(
     if not 0.0 <= held_out <= 0.5:
         raise ValueError(f"fit_parametric: expected held_out between 0 and 0.5, got {held_out}. 0.2 holds out a fifth.")
     if test is not None and test.input_names != data.input_names:
-        raise ValueError(f"fit_parametric: expected test states with inputs {data.input_names}, got {test.input_names}.")
+        raise ValueError(
+            f"fit_parametric: expected test states with inputs {data.input_names}, got {test.input_names}."
+        )
     training, testing = data, test
     if test is None and held_out > 0:
         folds = orbit_folds(_strain_orbits(data), max(2, round(1.0 / held_out)), seed)

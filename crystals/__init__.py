@@ -5,6 +5,7 @@ environment.
 """
 
 from . import mandel, rotations
+from .block_average import block_average
 from .dataset import StrainData, read_tables
 from .groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
 from .invariants import invariant_polynomials, invariant_tensors, strain_invariants
@@ -19,6 +20,7 @@ __all__ = [
     "STRAIN_CLASSES",
     "PointGroup",
     "StrainData",
+    "block_average",
     "d_from_e",
     "e_from_d",
     "elastic_constants",

@@ -189,9 +189,15 @@ class StrainData:
     def __repr__(self) -> str:
         group = self.group.symbol if self.group else "unknown group"
         largest = np.linalg.norm(self.strain, axis=1).max(initial=0.0)
-        ranges = "" if self.inputs is None else "".join(
-            f", {name} {low:g} … {high:g}"
-            for name, low, high in zip(self.input_names, self.inputs.min(axis=0), self.inputs.max(axis=0), strict=True)
+        ranges = (
+            ""
+            if self.inputs is None
+            else "".join(
+                f", {name} {low:g} … {high:g}"
+                for name, low, high in zip(
+                    self.input_names, self.inputs.min(axis=0), self.inputs.max(axis=0), strict=True
+                )
+            )
         )
         return f"StrainData({len(self)} states, {group}, |E| ≤ {largest:.3f}, {self.units}, {self.kind}{ranges})"
 
