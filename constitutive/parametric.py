@@ -225,12 +225,12 @@ class ParametricLaw(Law):
     def _cell(self, inputs: Tensor) -> _Cell:
         logarithm = self._log_stretch(inputs)
         # the same function for both, so that they cancel to the last bit where the cells are the same
-        change = 0.5 * (torch.linalg.matrix_exp(2.0 * logarithm) - torch.linalg.matrix_exp(2.0 * self.reference))
-        back = torch.linalg.matrix_exp(-self.reference)
+        change = 0.5 * (_exponential(2.0 * logarithm) - _exponential(2.0 * self.reference))
+        back = _exponential(-self.reference)
         strain = _vector(back @ change @ back)
         if self.turn is not None:
             strain = strain @ self.turn
-        push = torch.linalg.matrix_exp(-logarithm) @ torch.linalg.matrix_exp(self.reference)
+        push = _exponential(-logarithm) @ _exponential(self.reference)
         images = push[:, None] @ _UNITS.to(push.device) @ push.mT[:, None]
         volume = torch.exp(torch.einsum("mii->m", logarithm) - torch.trace(self.reference))
         return _Cell(strain, _vector(images).mT, volume)
@@ -239,7 +239,7 @@ class ParametricLaw(Law):
         """C (m, 6, 6) and the coefficients of higher order (m, b), standard frame."""
         monomials = self.monomials(inputs)
         logarithm = torch.einsum("mp,pk,kij->mij", monomials, self.log_stiffness, self.basis)
-        return torch.linalg.matrix_exp(logarithm), monomials @ self.coefficients
+        return _exponential(logarithm), monomials @ self.coefficients
 
     def _pull(self, cell: _Cell, which: Tensor, strain: Tensor) -> Tensor:
         """E_law (n, 6), standard frame, of strains (n, 6) whose inputs are number `which` (n,) of the cell's."""
@@ -326,7 +326,7 @@ class ParametricLaw(Law):
         rows, single = self._rows("expansion", inputs)
 
         def stretch(at: Tensor) -> Tensor:
-            return torch.linalg.matrix_exp(self._log_stretch(at))
+            return _exponential(self._log_stretch(at))
 
         rates = []
         for unit in torch.eye(rows.shape[1]).to(rows):
@@ -392,6 +392,28 @@ class ParametricLaw(Law):
     def __repr__(self) -> str:
         ranges = ", ".join(f"{name} {low:g} … {high:g}" for name, (low, high) in zip(self.input_names, self.input_range.tolist(), strict=True))  # fmt: skip
         return f"{super().__repr__()[:-1]}, {ranges}; constants in the middle, degree {self.degree})"
+
+
+def _exponential(matrix: Tensor) -> Tensor:
+    """exp of symmetric matrices (..., d, d) by scaling and squaring, each alone; NaN where the result means nothing.
+
+    `torch.linalg.matrix_exp` was measured to lose 1e-9 at a matrix because a large one stood in the same batch, and
+    derivatives of eigenvectors do not exist where eigenvalues meet, as they do in cubic crystals. With the trace taken
+    out, what is left of a log-stretch or log-stiffness is of order one; beyond 20 the material would be a thousand
+    million times stiffer one way than another.
+    """
+    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    mean = torch.einsum("...ii->...", matrix)[..., None, None] / matrix.shape[-1]
+    rest = matrix - mean * one
+    known = torch.linalg.matrix_norm(rest.detach(), keepdim=True) < 20.0
+    rest = torch.where(known, rest, torch.zeros_like(rest)) / 32.0
+    result = one.expand_as(rest)
+    for k in range(16, 0, -1):
+        result = one + rest @ result / k
+    for _ in range(5):
+        result = result @ result
+    result = torch.exp(mean) * 0.5 * (result + result.mT)
+    return torch.where(known, result, torch.full_like(result, torch.nan))
 
 
 def _vector(tensor: Tensor) -> Tensor:
