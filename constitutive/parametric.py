@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from copy import deepcopy
+from math import factorial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,8 @@ from .polynomial import (
 _WEIGHTS = torch.from_numpy(mandel.WEIGHTS)
 _POSITION = torch.from_numpy(mandel.POSITION)
 _ROWS, _COLUMNS = torch.from_numpy(mandel.ROWS), torch.from_numpy(mandel.COLUMNS)
+#: 1/k! for k = 0 … 15, four in a row.
+_TAYLOR = torch.tensor([1.0 / factorial(k) for k in range(16)], dtype=torch.float64).reshape(4, 4)
 #: The six tensors that have a one as a single Mandel component.
 _UNITS = torch.from_numpy(mandel.from_mandel(np.eye(6)))
 
@@ -224,13 +227,13 @@ class ParametricLaw(Law):
 
     def _cell(self, inputs: Tensor) -> _Cell:
         logarithm = self._log_stretch(inputs)
-        # the same function for both, so that they cancel to the last bit where the cells are the same
-        change = 0.5 * (_exponential(2.0 * logarithm) - _exponential(2.0 * self.reference))
-        back = _exponential(-self.reference)
-        strain = _vector(back @ change @ back)
+        stretch, start = _exponential(logarithm), _exponential(self.reference)
+        back = torch.linalg.inv(start)
+        # computed alike, so that they cancel to the last bit where the cells are the same
+        strain = _vector(back @ (0.5 * (stretch @ stretch - start @ start)) @ back)
         if self.turn is not None:
             strain = strain @ self.turn
-        push = _exponential(-logarithm) @ _exponential(self.reference)
+        push = torch.linalg.inv(stretch) @ start
         images = push[:, None] @ _UNITS.to(push.device) @ push.mT[:, None]
         volume = torch.exp(torch.einsum("mii->m", logarithm) - torch.trace(self.reference))
         return _Cell(strain, _vector(images).mT, volume)
@@ -407,9 +410,13 @@ def _exponential(matrix: Tensor) -> Tensor:
     rest = matrix - mean * one
     known = torch.linalg.matrix_norm(rest.detach(), keepdim=True) < 20.0
     rest = torch.where(known, rest, torch.zeros_like(rest)) / 32.0
-    result = one.expand_as(rest)
-    for k in range(16, 0, -1):
-        result = one + rest @ result / k
+    # Taylor to degree 15, 0.6¹⁶/16! = 1e-17, in four groups of four powers (Paterson and Stockmeyer 1973)
+    square = rest @ rest
+    powers = torch.stack([one.expand_as(rest), rest, square, rest @ square])
+    groups = torch.tensordot(_TAYLOR.to(matrix), powers, dims=1)
+    fourth, result = square @ square, groups[3]
+    for group in (2, 1, 0):
+        result = result @ fourth + groups[group]
     for _ in range(5):
         result = result @ result
     result = torch.exp(mean) * 0.5 * (result + result.mT)

@@ -28,6 +28,8 @@ PRIORS = (1e-6, 1e-8, 1e-4)
 #: Highest degree in the inputs that is tried, and by how much one more has to lower the cross-validated error.
 LARGEST_DEGREE = 4
 WORTHWHILE = 0.95
+#: Below this error nothing is left to win.
+EXACT = 1e-6
 #: Most coefficients of higher order, over all monomials of the inputs.
 LARGEST_POLYNOMIAL = 280
 LARGEST_ORDER = 6
@@ -260,9 +262,10 @@ def _choose(
             found = _cross_validated(data, input_range, choice, by_input)
             errors[f"degree {tried}"] = found
             shown.update()
-            if found < WORTHWHILE * best:
-                best, degree = found, tried
-            else:
+            if found > WORTHWHILE * best:
+                break
+            best, degree = found, tried
+            if best < EXACT:
                 break
         assert degree is not None
     order = order or _highest_order(data, degree)
