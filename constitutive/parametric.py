@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from copy import deepcopy
-from math import factorial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_polynomials
 from crystals.rotations import mandel_rotation
 
+from .exponential import symmetric_exponential
 from .law import INVALID, OUT_OF_RANGE, Law
 from .polynomial import (
     PolynomialLaw,
@@ -41,8 +41,6 @@ from .polynomial import (
 _WEIGHTS = torch.from_numpy(mandel.WEIGHTS)
 _POSITION = torch.from_numpy(mandel.POSITION)
 _ROWS, _COLUMNS = torch.from_numpy(mandel.ROWS), torch.from_numpy(mandel.COLUMNS)
-#: 1/k! for k = 0 … 15, four in a row.
-_TAYLOR = torch.tensor([1.0 / factorial(k) for k in range(16)], dtype=torch.float64).reshape(4, 4)
 #: The six tensors that have a one as a single Mandel component.
 _UNITS = torch.from_numpy(mandel.from_mandel(np.eye(6)))
 
@@ -109,6 +107,9 @@ class ParametricLaw(Law):
     basis: Tensor
     reference: Tensor
     turn: Tensor | None
+    stretch: Tensor
+    log_stiffness: Tensor
+    coefficients: Tensor
 
     def __init__(
         self,
@@ -227,13 +228,14 @@ class ParametricLaw(Law):
 
     def _cell(self, inputs: Tensor) -> _Cell:
         logarithm = self._log_stretch(inputs)
-        stretch, start = _exponential(logarithm), _exponential(self.reference)
+        stretch, start = symmetric_exponential(logarithm), symmetric_exponential(self.reference)
         back = torch.linalg.inv(start)
         # computed alike, so that they cancel to the last bit where the cells are the same
         strain = _vector(back @ (0.5 * (stretch @ stretch - start @ start)) @ back)
         if self.turn is not None:
             strain = strain @ self.turn
-        push = torch.linalg.inv(stretch) @ start
+        # a stretch that overflowed makes its own point invalid, and raises nothing
+        push = torch.linalg.inv_ex(stretch).inverse @ start
         images = push[:, None] @ _UNITS.to(push.device) @ push.mT[:, None]
         volume = torch.exp(torch.einsum("mii->m", logarithm) - torch.trace(self.reference))
         return _Cell(strain, _vector(images).mT, volume)
@@ -242,7 +244,7 @@ class ParametricLaw(Law):
         """C (m, 6, 6) and the coefficients of higher order (m, b), standard frame."""
         monomials = self.monomials(inputs)
         logarithm = torch.einsum("mp,pk,kij->mij", monomials, self.log_stiffness, self.basis)
-        return _exponential(logarithm), monomials @ self.coefficients
+        return symmetric_exponential(logarithm), monomials @ self.coefficients
 
     def _pull(self, cell: _Cell, which: Tensor, strain: Tensor) -> Tensor:
         """E_law (n, 6), standard frame, of strains (n, 6) whose inputs are number `which` (n,) of the cell's."""
@@ -329,11 +331,12 @@ class ParametricLaw(Law):
         rows, single = self._rows("expansion", inputs)
 
         def stretch(at: Tensor) -> Tensor:
-            return _exponential(self._log_stretch(at))
+            return symmetric_exponential(self._log_stretch(at))
 
         rates = []
         for unit in torch.eye(rows.shape[1]).to(rows):
-            present, rate = jvp(stretch, (rows,), (unit.expand_as(rows),))
+            pair: Any = jvp(stretch, (rows,), (unit.expand_as(rows),))
+            present, rate = pair
             rate = rate @ torch.linalg.inv(present)
             rates.append(0.5 * (rate + rate.mT))
         frame = self.group.frame
@@ -393,34 +396,9 @@ class ParametricLaw(Law):
         return self.at(self.centre if inputs is None else inputs).stiffness(*args, **options)
 
     def __repr__(self) -> str:
-        ranges = ", ".join(f"{name} {low:g} … {high:g}" for name, (low, high) in zip(self.input_names, self.input_range.tolist(), strict=True))  # fmt: skip
+        ends = zip(self.input_names, self.input_range.tolist(), strict=True)
+        ranges = ", ".join(f"{name} {low:g} … {high:g}" for name, (low, high) in ends)
         return f"{super().__repr__()[:-1]}, {ranges}; constants in the middle, degree {self.degree})"
-
-
-def _exponential(matrix: Tensor) -> Tensor:
-    """exp of symmetric matrices (..., d, d) by scaling and squaring, each alone; NaN where the result means nothing.
-
-    `torch.linalg.matrix_exp` was measured to lose 1e-9 at a matrix because a large one stood in the same batch, and
-    derivatives of eigenvectors do not exist where eigenvalues meet, as they do in cubic crystals. With the trace taken
-    out, what is left of a log-stretch or log-stiffness is of order one; beyond 20 the material would be a thousand
-    million times stiffer one way than another.
-    """
-    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    mean = torch.einsum("...ii->...", matrix)[..., None, None] / matrix.shape[-1]
-    rest = matrix - mean * one
-    known = torch.linalg.matrix_norm(rest.detach(), keepdim=True) < 20.0
-    rest = torch.where(known, rest, torch.zeros_like(rest)) / 32.0
-    # Taylor to degree 15, 0.6¹⁶/16! = 1e-17, in four groups of four powers (Paterson and Stockmeyer 1973)
-    square = rest @ rest
-    powers = torch.stack([one.expand_as(rest), rest, square, rest @ square])
-    groups = torch.tensordot(_TAYLOR.to(matrix), powers, dims=1)
-    fourth, result = square @ square, groups[3]
-    for group in (2, 1, 0):
-        result = result @ fourth + groups[group]
-    for _ in range(5):
-        result = result @ result
-    result = torch.exp(mean) * 0.5 * (result + result.mT)
-    return torch.where(known, result, torch.full_like(result, torch.nan))
 
 
 def _vector(tensor: Tensor) -> Tensor:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares
-from torch import Tensor
-from torch.func import functional_call, jacfwd
 from tqdm import tqdm
 
-from crystals import mandel
 from crystals.dataset import StrainData
 
 from .consistency import NOISE_FACTOR, Consistency
 from .fit import check, orbit_folds, stress_error
-from .least_squares import ENERGY_WEIGHT, prior_scale
 from .parametric import ParametricLaw, input_powers
+from .parametric_problem import ParametricChoice, ParametricProblem
 from .polynomial import higher_order_polynomials
 
 #: Ridge parameters tried for the constants of higher order; the first while the degree in the inputs is chosen.
@@ -33,155 +29,12 @@ EXACT = 1e-6
 #: Most coefficients of higher order, over all monomials of the inputs.
 LARGEST_POLYNOMIAL = 280
 LARGEST_ORDER = 6
-#: Inner folds, and steps of Levenberg–Marquardt.
+#: Inner folds.
 FOLDS = 3
-STEPS = 30
-#: Columns of the Jacobian that are formed at once.
-_COLUMNS = 16
 
 
-@dataclass(frozen=True)
-class _Choice:
-    order: int
-    degree: int
-    prior: float
-    use_energy: bool
-
-
-class _Problem:
-    """Weighted residuals of a parametric law on data, over the RMS stress, and a ridge on constants of higher order."""
-
-    def __init__(self, data: StrainData, input_range: np.ndarray, choice: _Choice) -> None:
-        assert data.group is not None and data.inputs is not None
-        self.law = ParametricLaw(
-            data.group, data.input_names, input_range, choice.order, choice.degree, units=data.units
-        )
-        distinct, which = np.unique(data.inputs, axis=0, return_inverse=True)
-        self.inputs, self.which = torch.from_numpy(distinct), torch.from_numpy(which.reshape(-1))
-        self.points = torch.from_numpy(data.strain)
-        n = len(data)
-        weights = np.ones(n) if data.stress_error is None else data.stress_error**-2.0
-        weights = weights / weights.mean()
-        self.root = torch.from_numpy(np.sqrt(weights / n))
-        self.unit = float(np.sqrt(np.mean(weights * np.sum(data.stress**2, axis=1))))
-        self.size = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
-        self.scale = float(np.linalg.norm(data.strain, axis=1).max())
-        self.stress = torch.from_numpy(data.stress)
-        self.energy = torch.from_numpy(data.energy) if choice.use_energy and data.energy is not None else None
-        # energies have a zero of their own at each value of the inputs
-        members = torch.nn.functional.one_hot(self.which, len(distinct)).to(torch.float64)
-        self.mean = (members / members.sum(dim=0)).T
-        degrees = self.law._polynomials.degrees if self.law.higher.count else np.zeros(0)
-        self.rescale = torch.from_numpy(self.unit * self.scale ** (1.0 - degrees)).expand(len(self.law.powers), -1)
-        ridge = np.sqrt(choice.prior) / prior_scale(degrees, self.scale)
-        self.ridge = torch.from_numpy(np.tile(ridge, len(self.law.powers)))
-        self.sizes = (self.law.stretch.numel(), self.law.log_stiffness.numel(), self.law.coefficients.numel())
-
-    def _parameters(self, theta: Tensor) -> dict[str, Tensor]:
-        stretch, stiffness, coefficients = torch.split(theta, self.sizes)
-        law = self.law
-        return {
-            "stretch": stretch.reshape(law.stretch.shape), "log_stiffness": stiffness.reshape(law.log_stiffness.shape),
-            "coefficients": coefficients.reshape(law.coefficients.shape) * self.rescale,
-        }  # fmt: skip
-
-    def _rows(self, energy: Tensor, stress: Tensor) -> Tensor:
-        """Scaled rows (6n or 7n, …) of energies (n, …) and stresses (n, 6, …)."""
-        shape = (-1,) + (1,) * (stress.ndim - 1)
-        rows = (self.root.reshape(shape) / self.unit * stress).reshape(-1, *stress.shape[2:])
-        if self.energy is None:
-            return rows
-        centred = energy - (self.mean @ energy)[self.which]
-        factor = ENERGY_WEIGHT / (self.unit * self.size)
-        return torch.cat([rows, factor * self.root.reshape(shape[:-1]) * centred])
-
-    def _predict(self, theta: Tensor) -> Tensor:
-        energy, stress, _ = functional_call(self.law, self._parameters(theta), (self.points, self.inputs, self.which))
-        return self._rows(energy, stress)
-
-    def _residual(self, theta: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            point = torch.from_numpy(theta)
-            target = self._rows(torch.zeros(0) if self.energy is None else self.energy, self.stress)
-            return torch.cat(
-                [self._predict(point) - target, self.ridge * point[-self.sizes[2] :][: self.sizes[2]]]
-            ).numpy()
-
-    def _jacobian(self, theta: np.ndarray) -> np.ndarray:
-        point = torch.from_numpy(theta)
-        few = self.sizes[0] + self.sizes[1]
-        with torch.no_grad():
-            columns = []
-            for first in range(0, few, _COLUMNS):
-                last = min(first + _COLUMNS, few)
-
-                def predict(part: Tensor, first: int = first, last: int = last) -> Tensor:
-                    return self._predict(torch.cat([point[:first], part, point[last:]]))
-
-                columns.append(jacfwd(predict)(point[first:last]))
-            if self.sizes[2]:
-                columns.append(self._features(point))
-            prior = torch.zeros(self.sizes[2], len(theta), dtype=torch.float64)
-            prior[:, few:] = torch.diag(self.ridge)
-            return torch.cat([torch.cat(columns, dim=1), prior]).numpy()
-
-    def _features(self, point: Tensor) -> Tensor:
-        """Columns of the coefficients, in which the law is linear."""
-        law = self.law
-        law.stretch.copy_(self._parameters(point)["stretch"])
-        cell = law._cell(self.inputs)
-        table = law.higher.table(law._pull(cell, self.which, self.points))
-        volume = cell.volume[self.which, None]
-        gradient = volume[..., None] * (law.higher.gradient(table) @ cell.pull[self.which])
-        if law.turn is not None:
-            gradient = gradient @ law.turn
-        monomials = law.monomials(self.inputs)[self.which]
-        values = torch.einsum("np,nb,pb->npb", monomials, volume * law.higher.value(table), self.rescale)
-        gradients = torch.einsum("np,nbi,pb->nipb", monomials, gradient, self.rescale)
-        return self._rows(values.flatten(1), gradients.flatten(2))
-
-    def start(self) -> np.ndarray:
-        """From a linear fit: S = Σ_m t^m (s_m + C_m E), its zero and its stiffness at every value of the inputs."""
-        law = self.law
-        turn = torch.eye(6, dtype=torch.float64) if law.turn is None else law.turn
-        strain, stress = self.points @ turn.T, self.stress @ turn.T
-        vectors = torch.from_numpy(mandel.to_mandel(law.stretches.numpy()))
-        monomials = law.monomials(self.inputs)
-        features = torch.cat(
-            [vectors.T.expand(len(strain), 6, len(vectors)), torch.einsum("kij,nj->nik", law.basis, strain)], dim=2
-        )
-        design = torch.einsum("nik,np->nipk", features, monomials[self.which]) * self.root[:, None, None, None]
-        right = (stress * self.root[:, None]).reshape(-1)
-        found = np.linalg.lstsq(design.flatten(2).flatten(0, 1).numpy(), right.numpy(), rcond=1e-9)[0]
-        amounts = monomials.numpy() @ found.reshape(len(law.powers), -1)
-        rest, constants = amounts[:, : len(vectors)], amounts[:, len(vectors) :]
-        stiffness = np.einsum("mk,kij->mij", constants, law.basis.numpy())
-        values, turns = np.linalg.eigh(stiffness)
-        values = np.maximum(values, 0.05 * values.max())
-        logs = np.einsum("mia,ma,mja,kij->mk", turns, np.log(values), turns, law.basis.numpy())
-        inside = np.einsum("ki,mia,ma,mja,lj->mkl", vectors, turns, values, turns, vectors)
-        zero = np.linalg.solve(inside, -rest[..., None])[..., 0]
-        values, turns = np.linalg.eigh(np.eye(3) + 2.0 * np.einsum("mk,kij->mij", zero, law.stretches.numpy()))
-        values = np.clip(values, 0.5, 2.0)
-        stretches = np.einsum("mia,ma,mja,kij->mk", turns, 0.5 * np.log(values), turns, law.stretches.numpy())
-        by_state = self.which.numpy()
-        head = [
-            np.linalg.lstsq(monomials.numpy()[by_state], part[by_state], rcond=1e-9)[0] for part in (stretches, logs)
-        ]
-        return np.concatenate([*(part.reshape(-1) for part in head), np.zeros(self.sizes[2])])
-
-    def minimise(self) -> float:
-        """Levenberg–Marquardt (MINPACK) from `start`; the law holds the result, the mean squared residual is returned."""
-        answer: Any = least_squares(
-            self._residual, self.start(), self._jacobian, method="lm", max_nfev=STEPS, xtol=1e-10, ftol=1e-10
-        )
-        for name, values in self._parameters(torch.from_numpy(answer.x)).items():
-            getattr(self.law, name).copy_(values)
-        return float(2.0 * answer.cost)
-
-
-def _fitted(data: StrainData, input_range: np.ndarray, choice: _Choice) -> ParametricLaw:
-    problem = _Problem(data, input_range, choice)
+def _fitted(data: StrainData, input_range: np.ndarray, choice: ParametricChoice) -> ParametricLaw:
+    problem = ParametricProblem(data, input_range, choice)
     problem.minimise()
     return problem.law
 
@@ -228,7 +81,9 @@ def _input_folds(data: StrainData) -> list[np.ndarray]:
     return [np.isin(data.inputs[:, 0], part) for part in parts[1:-1]]
 
 
-def _cross_validated(data: StrainData, input_range: np.ndarray, choice: _Choice, folds: list[np.ndarray]) -> float:
+def _cross_validated(
+    data: StrainData, input_range: np.ndarray, choice: ParametricChoice, folds: list[np.ndarray]
+) -> float:
     wrong = total = 0.0
     weights = np.ones(len(data)) if data.stress_error is None else data.stress_error**-2.0
     for out in folds:
@@ -241,13 +96,14 @@ def _cross_validated(data: StrainData, input_range: np.ndarray, choice: _Choice,
 
 def _choose(
     data: StrainData, input_range: np.ndarray, order: int | None, degree: int | None, seed: int, shown: tqdm
-) -> tuple[_Choice, dict[str, float]]:
+) -> tuple[ParametricChoice, dict[str, float]]:
     """Degree in the inputs by leaving inner values of the input out (else by orbit), then the ridge by orbit."""
     labels = orbit_folds(_strain_orbits(data), FOLDS, seed)
     by_orbit = [labels == fold for fold in range(FOLDS)]
     by_input = _input_folds(data) or by_orbit
     most = _largest_degree(data, input_range)
     # a whole value of the input is left out: the others have to tell the monomials apart
+    assert data.inputs is not None
     most = min(most, len(np.unique(data.inputs)) - 2) if by_input is not by_orbit else most
     if degree is not None and not 0 <= degree <= _largest_degree(data, input_range):
         raise ValueError(
@@ -258,7 +114,7 @@ def _choose(
     if degree is None:
         best = np.inf
         for tried in range(1, most + 1):
-            choice = _Choice(order or _highest_order(data, tried), tried, PRIORS[0], False)
+            choice = ParametricChoice(order or _highest_order(data, tried), tried, PRIORS[0], False)
             found = _cross_validated(data, input_range, choice, by_input)
             errors[f"degree {tried}"] = found
             shown.update()
@@ -271,10 +127,10 @@ def _choose(
     order = order or _highest_order(data, degree)
     ridge = {}
     for prior in PRIORS:
-        ridge[prior] = _cross_validated(data, input_range, _Choice(order, degree, prior, False), by_orbit)
+        ridge[prior] = _cross_validated(data, input_range, ParametricChoice(order, degree, prior, False), by_orbit)
         shown.update()
     errors |= {f"ridge {prior:.0e}": value for prior, value in ridge.items()}
-    return _Choice(order, degree, min(PRIORS, key=lambda prior: ridge[prior]), False), errors
+    return ParametricChoice(order, degree, min(PRIORS, key=lambda prior: ridge[prior]), False), errors
 
 
 def _question(law: ParametricLaw, data: StrainData) -> Consistency | None:
@@ -379,7 +235,7 @@ def fit_parametric(
 
 
 def _finish(
-    law: ParametricLaw, choice: _Choice, errors: dict[str, float], training: StrainData, testing: StrainData | None,
+    law: ParametricLaw, choice: ParametricChoice, errors: dict[str, float], training: StrainData, testing: StrainData | None,
     consistency: Consistency | None, seed: int,
 ) -> ParametricLaw:  # fmt: skip
     law.max_strain = float(np.linalg.norm(law.elastic_strain(training.strain, training.inputs), axis=1).max())

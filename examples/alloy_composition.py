@@ -133,7 +133,8 @@ def main(out: Path = Path("out/alloy_composition"), states: int = 60, seeds: int
     common = edges[0.0]
     fitted = [0.0, 0.25, 0.5, 0.75, 1.0]
     for x, atoms in cells.items():
-        print(f"   x = {x:<5}  {atoms.get_chemical_formula():<6} {'fitted' if x in fitted else 'left out':<8}  edge {edges[x]:.4f} Å")  # fmt: skip
+        role = "fitted" if x in fitted else "left out"
+        print(f"   x = {x:<5}  {atoms.get_chemical_formula():<6} {role:<8}  edge {edges[x]:.4f} Å")
 
     print(f"2. strained cells, |E| ≤ {MAX_STRAIN}, counted from the lattice of copper")
     parts = {x: strained(atoms, x, common, states, seed) for seed, (x, atoms) in enumerate(cells.items())}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import ufl
 from ufl.algorithms.analysis import extract_coefficients
+from ufl.core.expr import Expr
 
 from constitutive.law import Law
 from constitutive.parametric import ParametricLaw
@@ -57,7 +58,7 @@ class Inputs:
             parts += [item[i] for i in range(shape[0])] if shape else [item]
         if len(parts) != len(names):
             raise ValueError(f"{where}: expected one value of each of {', '.join(names)}, got {len(parts)}.")
-        fields = [part for part in parts if isinstance(part, ufl.core.expr.Expr)]
+        fields = [part for part in parts if isinstance(part, Expr)]
         if not fields:
             self._constant = np.array([float(part) for part in parts])
             return

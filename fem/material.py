@@ -13,8 +13,8 @@ from constitutive.law import INVALID, OK, Law
 from crystals import mandel
 
 from . import dolfinx_versions as versions
-from .kinematics import matrix_ufl, strain_ufl, strain_variation_ufl, tensor_ufl
 from .inputs import Inputs
+from .kinematics import matrix_ufl, strain_ufl, strain_variation_ufl, tensor_ufl
 from .orientation import Orientation
 from .output import write_points
 
