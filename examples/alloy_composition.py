@@ -143,7 +143,7 @@ def main(out: Path = Path("out/alloy_composition"), states: int = 60, seeds: int
     data.write(out / "copper_nickel.h5")
     print(f"   {data}")
 
-    # four orders serve |E| ≤ 0.05; the sixth changes the error by a tenth of itself
+    # order 6, the default, was measured to take three times as long for 0.5 % instead of 0.7 % at the unseen
     print("3. law: W(E; x), a fifth of the states held out, two compositions never seen")
     held_out, left_out, law = [], [], None
     for seed in range(seeds):
