@@ -8,16 +8,22 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .driver import PointResponse, constrained_response, load_path
 from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
+from .internal_variables import InternalVariableLaw
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
 from .parametric import ParametricLaw
 from .parametric_fit import fit_parametric
+from .path_fit import fit_paths, path_error, path_stress
 from .polynomial import PolynomialLaw
+from .stability import ellipticity_limit, stability_map
 from .storage import load, save
 from .symmetric import SymmetricLaw
+from .uniaxial import UniaxialStep, uniaxial
+from .von_mises import VonMisesLaw
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,19 +33,31 @@ __all__ = [
     "VACUUM_PERMITTIVITY",
     "Audit",
     "CrossValidation",
+    "InternalVariableLaw",
     "Law",
     "NeoHookeanLaw",
     "ParametricLaw",
     "PiezoelectricLaw",
     "PolynomialLaw",
+    "PointResponse",
     "Response",
     "SymmetricLaw",
+    "UniaxialStep",
+    "VonMisesLaw",
     "audit",
+    "constrained_response",
     "cross_validate",
+    "ellipticity_limit",
     "first_piola",
     "first_piola_electromechanical",
     "fit",
     "fit_parametric",
+    "fit_paths",
     "load",
+    "load_path",
+    "path_error",
+    "path_stress",
     "save",
+    "stability_map",
+    "uniaxial",
 ]

@@ -66,7 +66,7 @@ def question(data: StrainData, choice: Choice) -> Consistency | None:
     """
     if data.energy is None:
         return None
-    fit = PolynomialFit(data, choice.order, use_energy=False, prior=choice.prior)
+    fit = PolynomialFit(data, choice.order, use_energy=False, prior=choice.prior, measure=choice.measure)
     predicted = fit.energy(data.strain)
     predicted, given = predicted - predicted.mean(), data.energy - data.energy.mean()
     size = float(np.sqrt(np.mean(given**2)))
@@ -81,7 +81,7 @@ def question(data: StrainData, choice: Choice) -> Consistency | None:
     _check_unit_and_sign(data, mismatch, size)
     residual = float(np.sqrt(np.mean(np.sum((fit.stress(data.strain) - data.stress) ** 2, axis=1))))
     strain = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
-    alone = PolynomialFit(data, choice.order, use_stress=False, prior=choice.prior)
+    alone = PolynomialFit(data, choice.order, use_stress=False, prior=choice.prior, measure=choice.measure)
     scatter = alone.energy(data.strain) - data.energy
     noise = max(residual * strain, float(np.std(scatter)), 1e-12 * size)
     found = mismatch(1.0)

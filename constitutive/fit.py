@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,165 +18,23 @@ from tqdm import tqdm
 
 from crystals import mandel
 from crystals.dataset import StrainData
-from crystals.groups import PointGroup
-from crystals.invariants import invariant_count
-from crystals.moduli import elastic_constants
-from crystals.rotations import mandel_rotation
+from crystals.elastic_constants import elastic_constants
+from crystals.moduli import is_stable
 
+from .checkpoint import Checkpoint
 from .consistency import Consistency, question
-from .least_squares import Choice, PolynomialFit, Problem, Reference
-from .polynomial import stiffness_basis
+from .least_squares import PolynomialFit
+from .selection import (
+    NETWORK_FOLDS,
+    Fitted,
+    choose_polynomial,
+    default_order,
+    fit_training,
+    orbit_folds,
+    stress_error,
+    undetermined_constants,
+)
 from .symmetric import SymmetricLaw
-
-#: Weight decays tried for the network, from one that keeps it silent downwards.
-ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
-#: Levenberg–Marquardt steps at each.
-STEPS = 15
-#: Highest degree of the polynomial part, and most coefficients it may have (a triclinic law stops at degree 4).
-LARGEST_ORDER = 6
-LARGEST_POLYNOMIAL = 200
-#: Ridge parameters tried for its coefficients.
-PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-#: Inner folds: leave-one-orbit-out, at most this many, for the polynomial; fewer for the costlier network.
-POLYNOMIAL_FOLDS = 12
-NETWORK_FOLDS = 4
-#: From this many orbits on one inner fold decides on the network.
-MANY_ORBITS = 100
-#: The network has to lower the inner error below this share of the polynomial's, or it stays silent.
-WORTHWHILE = 0.9
-
-
-def stress_error(predicted: np.ndarray, given: np.ndarray) -> float:
-    """Pooled relative error √(Σ‖ΔS‖² / Σ‖S‖²) of stresses (n, 6)."""
-    return float(np.sqrt(np.sum((predicted - given) ** 2) / np.sum(given**2)))
-
-
-def orbit_folds(orbits: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold (n,) of each state; symmetry-equivalent states share one, so no twin leaks into a test."""
-    labels = np.unique(orbits)
-    if folds < 2 or len(labels) < folds:
-        raise ValueError(
-            f"fit: expected at least as many symmetry-distinct states as folds (≥ 2), got {len(labels)} states and "
-            f"{folds} folds. Add states, or use fewer folds."
-        )
-    order = np.random.default_rng(seed).permutation(len(labels))
-    fold_of = np.empty(len(labels), dtype=int)
-    fold_of[order] = np.arange(len(labels)) % folds
-    return fold_of[np.searchsorted(labels, orbits)]
-
-
-@dataclass
-class Fitted:
-    """A law, the stress-free cell it is counted from, and the choices made."""
-
-    law: SymmetricLaw
-    reference: Reference
-    order: int
-    prior: float
-    alpha: float
-
-    def stress(self, strain: np.ndarray) -> np.ndarray:
-        """Stress (n, 6) as the data give it, at strains (n, 6) counted from the file's cell."""
-        inside = self.reference.to_law(strain)
-        return self.reference.from_law(self.law.response(inside, tangent=False).stress)
-
-
-def default_order(group: PointGroup) -> int:
-    """The highest degree up to `LARGEST_ORDER` whose coefficients number at most `LARGEST_POLYNOMIAL`."""
-    symbol, total = group.laue.symbol, 0
-    for order in range(3, LARGEST_ORDER + 1):
-        total += invariant_count(symbol, order)
-        if total > LARGEST_POLYNOMIAL:
-            return max(3, order - 1)
-    return LARGEST_ORDER
-
-
-def choose_polynomial(
-    data: StrainData, orbits: np.ndarray, use_energy: bool, seed: int, order: int | None = None
-) -> Choice:
-    """Ridge parameter with the least cross-validated stress error, folds by orbit."""
-    assert data.group is not None
-    order = default_order(data.group) if order is None else order
-    folds = orbit_folds(orbits, min(POLYNOMIAL_FOLDS, len(np.unique(orbits))), seed)
-    errors = {}
-    for prior in PRIORS:
-        predicted = np.empty_like(data.stress)
-        for fold in np.unique(folds):
-            out = folds == fold
-            predicted[out] = PolynomialFit(data.take(~out), order, use_energy, prior).stress(data.strain[out])
-        errors[prior] = stress_error(predicted, data.stress)
-    return Choice(order, min(errors, key=lambda prior: errors[prior]))
-
-
-def _start(data: StrainData, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool, network: str = "invariants") -> Problem:
-    """A problem that starts at the polynomial fit, with a silent network."""
-    assert data.group is not None
-    polynomial = PolynomialFit(data, choice.order, use_energy, choice.prior)
-    stiffness = polynomial.stiffness()
-    scale = float(np.linalg.norm(stiffness) / np.sqrt(6.0))
-    largest = float(np.linalg.norm(data.strain, axis=1).max())
-    smallest = float(np.linalg.eigvalsh(stiffness)[0])
-    if not smallest > 0:
-        raise ValueError(
-            f"fit: expected data whose reference state is stable, got a fitted stiffness with smallest eigenvalue "
-            f"{smallest:.3g} {data.units}. Give more states or a smaller range of strain; else check unit and sign of the "
-            "stress."
-        )
-    law = SymmetricLaw(
-        data.group, choice.order, widths, stiffness=stiffness, energy_scale=scale, strain_scale=largest, seed=seed,
-        network=network, units=data.units,
-    )  # fmt: skip
-    # The fit's first columns are the linear and quadratic invariants; the others are the law's polynomial part.
-    skip = len(polynomial.coefficients) - law.higher.count
-    degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
-    with torch.no_grad():
-        scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - degrees)
-        law.coefficients.copy_(torch.from_numpy(scaled))
-        for name, parameter in law.network.named_parameters():
-            if name.endswith("last"):
-                parameter.mul_(1e-2)
-    return Problem(law, data, use_energy, choice.prior)
-
-
-def _path(problem: Problem, alphas: tuple[float, ...], shown: Callable[[], None] | None) -> Iterator[Fitted]:
-    for alpha in alphas:
-        problem.minimise(alpha, STEPS, shown)
-        problem.store()
-        yield Fitted(problem.law, problem.reference(), problem.law.order, problem.prior, alpha)
-
-
-def _choose_alpha(
-    data: StrainData, orbits: np.ndarray, choice: Choice, widths: tuple[int, ...], seed: int, use_energy: bool,
-    shown: Callable[[], None] | None,
-) -> float:  # fmt: skip
-    """Weight decay with the least inner held-out error; the largest, a silent network, unless another is worthwhile."""
-    many = len(np.unique(orbits)) >= MANY_ORBITS
-    folds = orbit_folds(orbits, NETWORK_FOLDS, seed + 1)
-    wrong = np.zeros(len(ALPHAS))
-    for fold in np.unique(folds)[: 1 if many else None]:
-        inside = folds != fold
-        problem = _start(data.take(inside), choice, widths, seed, use_energy)
-        for place, fitted in enumerate(_path(problem, ALPHAS[: int(np.sum(np.isfinite(wrong)))], shown)):
-            wrong[place] += np.sum((fitted.stress(data.strain[~inside]) - data.stress[~inside]) ** 2)
-        # the path is followed no further than where the network still promises something
-        promising = np.flatnonzero(wrong < 2.0 * wrong[0])
-        wrong[promising.max(initial=0) + 1 :] = np.inf
-        if not np.any(wrong[1:] < np.inf):
-            break
-    best = int(np.argmin(wrong))
-    return ALPHAS[best if wrong[best] < WORTHWHILE**2 * wrong[0] else 0]
-
-
-def _fit_training(
-    data: StrainData, order: int | None, widths: tuple[int, ...], seed: int, use_energy: bool,
-    shown: Callable[[], None] | None,
-) -> Fitted:  # fmt: skip
-    orbits = data.orbits()
-    choice = choose_polynomial(data, orbits, use_energy, seed, order)
-    alpha = _choose_alpha(data, orbits, choice, widths, seed, use_energy, shown)
-    problem = _start(data, choice, widths, seed, use_energy)
-    *_, fitted = _path(problem, tuple(a for a in ALPHAS if a >= alpha), shown)
-    return fitted
 
 
 def check(data: StrainData) -> None:
@@ -202,35 +63,24 @@ def check(data: StrainData) -> None:
         )
 
 
-def undetermined_constants(data: StrainData) -> list[str]:
-    """Names of the second-order constants that no strain of the data feels."""
-    assert data.group is not None
-    basis = stiffness_basis(data.group)
-    turn = mandel_rotation(data.group.frame.T)
-    felt = np.einsum("kij,nj->nik", basis, data.strain @ turn.T).reshape(-1, len(basis))
-    _, sizes, directions = np.linalg.svd(felt, full_matrices=False)
-    names: set[str] = set()
-    for direction in directions[sizes < 1e-6 * sizes[0]]:
-        unseen = np.einsum("k,kij->ij", direction, basis)
-        constants = elastic_constants(turn.T @ unseen @ turn, data.group)
-        names |= {name for name, value in constants.items() if abs(value) > 1e-6}
-    return sorted(names)
-
-
 def fit(
     data: StrainData,
     *,
     seed: int = 0,
     order: int | None = None,
-    widths: tuple[int, ...] = (8, 8),
+    network: str | None = None,
+    widths: tuple[int, ...] | None = None,
+    measure: float | None = None,
     held_out: float = 0.2,
     test: StrainData | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> SymmetricLaw:
     """Fit W(E) to energies and stresses; group, frame, unit and kind come from the data.
 
-    The ridge on the polynomial and the network's weight decay are chosen by cross-validation inside the training
-    states, by symmetry orbit. The held-out states are looked at once, at the end.
+    What is not given is chosen by cross-validation inside the training states, by symmetry orbit (by load path for
+    tables): strain measure, degree and ridge of the polynomial, weight decay of the network, and, where no polynomial
+    describes the data, a network alone. The held-out states are looked at once, at the end.
 
     Parameters
     ----------
@@ -238,13 +88,15 @@ def fit(
     seed : int
         Seed of the split, the folds and the initial weights. Same seed, same machine, same law.
     order : int, optional
-        Degree of the polynomial part; by default 6, less where that would take more than 200 coefficients.
-    widths : tuple of int
-        Hidden layers of the network.
+        Degree of the polynomial part, 2 to 6; 1 for a network alone.
+    network, widths, measure : optional
+        As in `SymmetricLaw`.
     held_out : float
         Share of symmetry orbits kept for the error that is reported; 0 keeps none.
     test : StrainData, optional
         Held-out states instead of a split.
+    checkpoint : path, optional
+        File that keeps what is done, so that the same call goes on after a kill; removed at the end.
     progress : bool
         Whether to show a progress bar.
 
@@ -264,14 +116,34 @@ def fit(
         raise ValueError(f"fit: expected held_out between 0 and 0.5, got {held_out}. 0.2 holds out a fifth.")
     training, testing = data, test
     if test is None and held_out > 0:
-        orbits = data.orbits()
-        folds = orbit_folds(orbits, max(2, round(1.0 / held_out)), seed)
+        folds = orbit_folds(data.orbits(), max(2, round(1.0 / held_out)), seed)
         training, testing = data.take(folds != 0), data.take(folds == 0)
-    consistency = question(training, choose_polynomial(training, training.orbits(), False, seed))
+    fixed = {"order": order, "network": network, "widths": widths, "measure": measure}
+    kept = Checkpoint(None if checkpoint is None else Path(checkpoint), _identity(training, seed, fixed))
+    consistency = _questioned(training, seed)
     use_energy = consistency is not None and consistency.use_energy
     with _one_thread_with_bar("fit", progress) as shown:
-        fitted = _fit_training(training, order, widths, seed, use_energy, shown)
-    return _finish(fitted, data, training, testing, consistency, seed)
+        fitted = fit_training(training, seed, use_energy, fixed, shown, kept)
+    law = _finish(fitted, data, training, testing, consistency, seed)
+    kept.done()
+    return law
+
+
+def _questioned(training: StrainData, seed: int) -> Consistency | None:
+    assert training.group is not None
+    if training.energy is None:
+        return None
+    return question(training, choose_polynomial(training, False, seed, default_order(training.group), 1.0)[0])
+
+
+def _identity(training: StrainData, seed: int, fixed: dict[str, Any]) -> str:
+    """Hash of all that a fit depends on."""
+    digest = hashlib.sha256(json.dumps([seed, fixed, training.units, torch.__version__], sort_keys=True).encode())
+    assert training.group is not None
+    digest.update(training.group.symbol.encode() + training.group.frame.tobytes())
+    for array in (training.strain, training.stress, training.energy, training.series):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _finish(
@@ -281,17 +153,25 @@ def _finish(
     law = fitted.law
     inside = fitted.reference.to_law(training.strain)
     law.max_strain = float(np.linalg.norm(inside, axis=1).max())
+    if not is_stable(law.stiffness()):
+        raise ValueError(
+            f"fit: expected a law that is stable at its reference, got a stiffness with smallest eigenvalue "
+            f"{np.linalg.eigvalsh(law.stiffness())[0]:.3g} {data.units}. Add states of small strain; else check unit and "
+            "sign of the stress."
+        )
     pressure = -float(np.mean(fitted.stress(np.zeros((1, 6)))[0, :3]))
     figures: dict[str, Any] = {
         "date": date.today().isoformat(),
         "seed": seed,
         "training_states": len(training),
         "training_stress_error": stress_error(fitted.stress(training.strain), training.stress),
-        "order": fitted.order,
-        "ridge": fitted.prior,
+        "order": fitted.choice.order,
+        "ridge": fitted.choice.prior,
+        "measure": fitted.choice.measure,
+        "network": fitted.choice.network,
         "weight_decay": fitted.alpha,
         "energies": None if consistency is None else str(consistency),
-        "parameters": int(sum(p.numel() for p in law.parameters())),
+        "parameters": int(sum(p.numel() for p in law.parameters() if p.requires_grad)),
         "suspects": _suspects(fitted, data),
     }
     if "stiffness" in data.provenance:
@@ -351,7 +231,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    data: StrainData, *, folds: int = 5, seed: int = 0, widths: tuple[int, ...] = (8, 8), progress: bool = True
+    data: StrainData, *, folds: int = 5, seed: int = 0, progress: bool = True, **fixed: Any
 ) -> CrossValidation:
     """Cross-validated relative RMS stress error of `fit`, everything that is chosen being chosen inside each fold.
 
@@ -362,8 +242,10 @@ def cross_validate(
         Number of folds; symmetry-equivalent states stay together.
     seed : int
         Seed of folds and fits.
-    widths, progress
+    progress
         As in `fit`.
+    fixed : optional
+        order, network, widths, measure as in `fit`.
     """
     check(data)
     orbits = data.orbits()
@@ -373,9 +255,10 @@ def cross_validate(
     with _one_thread_with_bar(f"{folds}-fold cross-validation", progress) as shown:
         for number in range(folds):
             training, out = data.take(fold != number), fold == number
-            consistency = question(training, choose_polynomial(training, orbits[~out], False, seed))
+            consistency = _questioned(training, seed)
             use_energy = consistency is not None and consistency.use_energy
-            predicted[out] = _fit_training(training, None, widths, seed, use_energy, shown).stress(data.strain[out])
+            fitted = fit_training(training, seed, use_energy, fixed, shown, Checkpoint(None, ""))
+            predicted[out] = fitted.stress(data.strain[out])
             for order, prediction in rivals.items():
                 prediction[out] = PolynomialFit(training, order, use_energy).stress(data.strain[out])
     return CrossValidation(

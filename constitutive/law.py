@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from crystals import mandel
+from crystals.elastic_constants import constants_to_voigt, elastic_constants
 from crystals.groups import PointGroup
-from crystals.moduli import elastic_constants
+
+from .brugger import brugger_constants
 
 #: Status of a point: evaluated inside the trained range.
 OK = 0
@@ -195,7 +197,8 @@ class Law(torch.nn.Module, ABC):
                 local = points[part].to(device)
                 before, at = memory[part].to(device), given_inputs[part].to(device)
                 flag = self._status_at(local, at)
-                flag[~(torch.isfinite(before).all(dim=1) & torch.isfinite(at).all(dim=1))] = INVALID
+                if self.state_width or self.input_names:
+                    flag[~(torch.isfinite(before).all(dim=1) & torch.isfinite(at).all(dim=1))] = INVALID
                 bad = flag == INVALID
                 zero = torch.zeros((), dtype=local.dtype, device=device)
                 local, before, at = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before, at))
@@ -269,9 +272,36 @@ class Law(torch.nn.Module, ABC):
             return answer.stress, mandel.unpack_upper(answer.tangent)
         return answer.stress, answer.tangent.reshape(-1, 6, 6)
 
-    def stiffness(self) -> np.ndarray:
-        """Stiffness C(0) at the reference state, Mandel (6, 6)."""
-        return np.asarray(self.stress_and_tangent(np.zeros((1, 6)))[1][0])
+    def stiffness(self, order: int = 2) -> np.ndarray:
+        """∂ⁿW/∂Eⁿ at the reference state, exact: C(0) (6, 6), or its third- and fourth-order kin (6, 6, 6), (6, 6, 6, 6).
+
+        Mandel, in `units` and the law's frame; see `constitutive.brugger.brugger_constants`.
+        """
+        return brugger_constants(self, order)
+
+    def stiffness_voigt(self, order: int = 2) -> np.ndarray:
+        """`stiffness` in Voigt form, the C_IJ… of the textbooks: tensor components, without factors 2 (Brugger 1964)."""
+        return constants_to_voigt(self.stiffness(order), order)
+
+    def elastic_constants(self, order: int = 2) -> dict[str, float]:
+        """The class's independent elastic constants by their Voigt names, in `units` and the group's standard frame.
+
+        Parameters
+        ----------
+        order : int
+            2, 3 (C111, C112, C123, C144, C155, C456 for m-3m) or 4.
+
+        Returns
+        -------
+        dict of str to float
+            Brugger's constants ∂ⁿW/∂E_I∂E_J…, exact derivatives of the law. Their number is that of the Molien series.
+
+        Raises
+        ------
+        ValueError
+            For another order, and above order 2 for laws with internal variables.
+        """
+        return elastic_constants(self.stiffness(order), self.group, order=order)
 
     def __repr__(self) -> str:
         constants = elastic_constants(self.stiffness(), self.group)

@@ -24,6 +24,7 @@ from crystals.invariants import invariant_polynomials
 from crystals.rotations import mandel_rotation
 
 from .polynomial import PolynomialMap
+from .strain_measure import StrainMeasure, sandwich, to_tensor, to_vector
 from .symmetric import SymmetricLaw
 
 #: Weight of the energy residual beside one stress component; both are non-dimensional.
@@ -60,10 +61,13 @@ def _map(symbol: str, degree: int) -> PolynomialMap:
 
 @dataclass(frozen=True)
 class Choice:
-    """The polynomial part: its degree, and the ridge parameter that cross-validation chose."""
+    """What cross-validation chooses of a law: degree and ridge parameter of the polynomial part, strain measure, network."""
 
     order: int
     prior: float
+    measure: float = 1.0
+    network: str = "invariants"
+    widths: tuple[int, ...] = (8, 8)
 
 
 class PolynomialFit:
@@ -78,15 +82,19 @@ class PolynomialFit:
         Which of the two count.
     prior : float
         Ridge parameter on coefficients of degree 3 and more over `prior_scale`; 0 gives the minimum-norm solution.
+    measure : float
+        The strain that the energy is a polynomial of (`constitutive.strain_measure`): 1 for Green–Lagrange.
     """
 
     def __init__(
-        self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0, use_stress: bool = True
-    ) -> None:
+        self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0, use_stress: bool = True,
+        measure: float = 1.0,
+    ) -> None:  # fmt: skip
         assert data.group is not None
-        self.group = data.group
+        self.group, self.measure = data.group, measure
         self.turn = mandel_rotation(self.group.frame.T)
-        self.scale = float(np.linalg.norm(data.strain, axis=1).max())
+        # the size of the strain that the polynomial sees
+        self.scale = float(np.linalg.norm(StrainMeasure(torch.from_numpy(data.strain), measure).value, axis=1).max())
         symbol = self.group.laue.symbol
         self._maps = [_map(symbol, degree) for degree in range(1, order + 1)]
         values, gradients = self._features(data.strain)
@@ -102,21 +110,27 @@ class PolynomialFit:
             factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
             rows.append(factor * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
             right.append(factor * data.energy / unit)
+        self._rows, self._right = np.concatenate(rows), np.concatenate(right)
+        self._degrees = np.concatenate([[0], *(np.full(m.count, d + 1) for d, m in enumerate(self._maps))])
+        self.states, self.unit = n, unit
+        self.solve(prior)
+
+    def solve(self, prior: float) -> None:
+        """Solve again with another ridge parameter."""
+        rows, right = [self._rows], [self._right]
         if prior > 0:
-            degrees = np.concatenate([[0], *(np.full(m.count, d + 1) for d, m in enumerate(self._maps))])
-            rows.append(np.diag(np.sqrt(prior * n) / prior_scale(degrees, self.scale)))
-            right.append(np.zeros(rows[-1].shape[0]))
+            rows.append(np.diag(np.sqrt(prior * self.states) / prior_scale(self._degrees, self.scale)))
+            right.append(np.zeros(len(self._degrees)))
         solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=1e-9)[0]
-        self.coefficients = solution[1:] * unit
-        self.constant = float(solution[0]) * unit * self.scale
-        self.unit = unit
+        self.coefficients = solution[1:] * self.unit
+        self.constant = float(solution[0]) * self.unit * self.scale
 
     def _features(self, strain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points = torch.from_numpy(strain @ self.turn.T / self.scale)
-        tables = [(m, m.table(points)) for m in self._maps]
+        measured = StrainMeasure(torch.from_numpy(strain @ self.turn.T), self.measure)
+        tables = [(m, m.table(measured.value / self.scale)) for m in self._maps]
         values = torch.cat([m.value(table) for m, table in tables], dim=1)
         gradients = torch.cat([m.gradient(table) for m, table in tables], dim=1)
-        return values.numpy(), gradients.numpy()
+        return values.numpy(), (gradients if self.measure == 1.0 else gradients @ measured.jacobian()).numpy()
 
     def energy(self, strain: np.ndarray) -> np.ndarray:
         """Energy density (n,) at strains (n, 6), with the fitted constant."""
@@ -124,15 +138,28 @@ class PolynomialFit:
 
     def stress(self, strain: np.ndarray) -> np.ndarray:
         """Second Piola–Kirchhoff stress (n, 6)."""
-        return np.einsum("nki,k->ni", self._features(strain)[1], self.coefficients) @ self.turn
+        return self.stresses(strain, (None,))[0]
+
+    def stresses(self, strain: np.ndarray, priors: tuple[float | None, ...]) -> list[np.ndarray]:
+        """Stresses (n, 6) with each of several ridge parameters; None leaves the last one."""
+        features = self._features(strain)[1]
+        found = []
+        for prior in priors:
+            if prior is not None:
+                self.solve(prior)
+            found.append(np.einsum("nki,k->ni", features, self.coefficients) @ self.turn)
+        return found
 
     def stiffness(self) -> np.ndarray:
         """Second derivative of the energy at the file's cell (6, 6), Mandel."""
         first, second = self._maps[0].count, self._maps[1].count
         part = torch.from_numpy(self.coefficients[first : first + second] / self.scale)
-        origin = self._maps[1].table(torch.zeros(1, 6, dtype=torch.float64))
-        matrix = mandel.unpack_upper(self._maps[1].hessian(origin, part))[0].numpy()
-        return self.turn.T @ matrix @ self.turn
+        zero = torch.zeros(1, 6, dtype=torch.float64)
+        matrix = mandel.unpack_upper(self._maps[1].hessian(self._maps[1].table(zero), part))[0]
+        # the file's cell is under stress, and e is E only to first order
+        slope = torch.from_numpy(self.coefficients[:first]) @ self._maps[0].gradient(self._maps[0].table(zero))[0]
+        bend = 4.0 * 0.5 * (1.0 - self.measure) * sandwich(to_tensor(slope), torch.eye(3, dtype=torch.float64))
+        return self.turn.T @ (matrix - bend).numpy() @ self.turn
 
 
 @dataclass
@@ -219,10 +246,10 @@ class Problem:
         one = torch.eye(3, dtype=torch.float64)
         stretch = one + self.law.strain_scale * torch.einsum("k,kij->ij", amounts, self.stretches)
         inverse, jacobian = torch.linalg.inv(stretch), torch.linalg.det(stretch)
-        strain = _tensor(point) - 0.5 * (stretch @ stretch - one)
-        energy, stress = functional_call(self.law, parts, (_vector(inverse @ strain @ inverse)[None],))
+        strain = to_tensor(point) - 0.5 * (stretch @ stretch - one)
+        energy, stress = functional_call(self.law, parts, (to_vector(inverse @ strain @ inverse)[None],))
         unit = self.law.energy_scale / self.stress_unit
-        stress = jacobian * _vector(inverse @ _tensor(stress[0]) @ inverse) * unit
+        stress = jacobian * to_vector(inverse @ to_tensor(stress[0]) @ inverse) * unit
         energy = self.law.energy_scale / self.energy_unit * jacobian * energy + offset
         return torch.cat([stress, self.energy_weight * energy])
 
@@ -292,16 +319,3 @@ class Problem:
                 if parameter.requires_grad:
                     parameter.copy_(parts[name])
         self.law.refresh()
-
-
-_WEIGHTS = torch.from_numpy(mandel.WEIGHTS)
-_POSITION = torch.from_numpy(mandel.POSITION)
-_ROWS, _COLUMNS = torch.from_numpy(mandel.ROWS), torch.from_numpy(mandel.COLUMNS)
-
-
-def _tensor(vector: Tensor) -> Tensor:
-    return (vector / _WEIGHTS)[..., _POSITION]
-
-
-def _vector(tensor: Tensor) -> Tensor:
-    return tensor[..., _ROWS, _COLUMNS] * _WEIGHTS

@@ -14,10 +14,11 @@ from tqdm import tqdm
 from crystals.dataset import StrainData
 
 from .consistency import NOISE_FACTOR, Consistency
-from .fit import check, orbit_folds, stress_error
+from .fit import check
 from .parametric import ParametricLaw, input_powers
 from .parametric_problem import ParametricChoice, ParametricProblem
 from .polynomial import higher_order_polynomials
+from .selection import orbit_folds, stress_error
 
 #: Ridge parameters tried for the constants of higher order; the first while the degree in the inputs is chosen.
 PRIORS = (1e-6, 1e-8, 1e-4)
@@ -66,9 +67,9 @@ def _largest_degree(data: StrainData, input_range: np.ndarray) -> int:
     )
 
 
-def _strain_orbits(data: StrainData) -> np.ndarray:
-    """Orbits of strain alone: the same strain at another temperature is not an independent state."""
-    return replace(data, inputs=None, input_names=()).orbits()
+def _strain_blocks(data: StrainData) -> np.ndarray:
+    """Orbits of strain alone, or load paths: the same strain at another temperature is not an independent state."""
+    return replace(data, inputs=None, input_names=()).blocks()
 
 
 def _input_folds(data: StrainData) -> list[np.ndarray]:
@@ -98,7 +99,7 @@ def _choose(
     data: StrainData, input_range: np.ndarray, order: int | None, degree: int | None, seed: int, shown: tqdm
 ) -> tuple[ParametricChoice, dict[str, float]]:
     """Degree in the inputs by leaving inner values of the input out (else by orbit), then the ridge by orbit."""
-    labels = orbit_folds(_strain_orbits(data), FOLDS, seed)
+    labels = orbit_folds(_strain_blocks(data), FOLDS, seed)
     by_orbit = [labels == fold for fold in range(FOLDS)]
     by_input = _input_folds(data) or by_orbit
     most = _largest_degree(data, input_range)
@@ -210,7 +211,7 @@ def fit_parametric(
         )
     training, testing = data, test
     if test is None and held_out > 0:
-        folds = orbit_folds(_strain_orbits(data), max(2, round(1.0 / held_out)), seed)
+        folds = orbit_folds(_strain_blocks(data), max(2, round(1.0 / held_out)), seed)
         training, testing = data.take(folds != 0), data.take(folds == 0)
     assert training.inputs is not None
     input_range = np.stack([training.inputs.min(axis=0), training.inputs.max(axis=0)], axis=1)

@@ -19,16 +19,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .electromechanical import PiezoelectricLaw
+from .internal_variables import InternalVariableLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
 from .parametric import ParametricLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
+from .von_mises import VonMisesLaw
 
 SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
 _LAWS: dict[str, type[Law]] = {
-    law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw, ParametricLaw)
+    law.__name__: law
+    for law in (
+        SymmetricLaw,
+        PolynomialLaw,
+        NeoHookeanLaw,
+        PiezoelectricLaw,
+        VonMisesLaw,
+        InternalVariableLaw,
+        ParametricLaw,
+    )
 }
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
@@ -73,7 +84,7 @@ def save(law: Law, path: str | Path) -> None:
     tensors = {f"law.{name}": tensor.detach().cpu().contiguous() for name, tensor in law.state_dict().items()}
     strains = _self_test_strains(law)
     inputs = _self_test_inputs(law)
-    answer = law.response(strains, inputs=inputs)
+    answer = law.response(strains, inputs=inputs, dt=1.0)  # time matters only to laws that depend on the rate
     if inputs is not None:
         tensors["self_test.inputs"] = torch.from_numpy(inputs)
     for name, array in (("strain", strains), *answer._asdict().items()):
@@ -151,7 +162,7 @@ def load(path: str | Path) -> Law:
             f"{where}: expected the parts of a {name}, got a file that lacks or mistypes some: {error}."
         ) from error
     inputs = tensors.get("self_test.inputs")
-    answer = law.response(stored["strain"], inputs=None if inputs is None else inputs.numpy())
+    answer = law.response(stored["strain"], inputs=None if inputs is None else inputs.numpy(), dt=1.0)
     scale = float(np.linalg.norm(law.stiffness()))
     for key, unit in (("energy", scale * 1e-2), ("stress", scale * 1e-1), ("tangent", scale)):
         error = float(np.max(np.abs(getattr(answer, key) - stored[key]))) / unit

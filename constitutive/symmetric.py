@@ -21,6 +21,7 @@ from .polynomial import (
     rotate_back,
     stiffness_basis,
 )
+from .strain_measure import StrainMeasure
 from .symmetric_network import symmetric_network
 
 
@@ -35,23 +36,27 @@ class _Frozen(NamedTuple):
 
 
 class SymmetricLaw(Law):
-    """W(E) = ½ E·C₀·E + w P(E) + w [N(E) − N(0) − ∇N(0)·E − ½ E·∇²N(0)·E].
+    """W(E) = ½ e·C₀·e + w P(e) + w [N(e) − N(0) − ∇N(0)·e − ½ e·∇²N(0)·e].
 
     w is `energy_scale`, P an invariant polynomial of degree 3 to `order`, N a network that the group leaves alone
-    (`constitutive.symmetric_network`) of E over `strain_scale`. Whatever the weights, W is invariant under the group,
+    (`constitutive.symmetric_network`) of e over `strain_scale`, e = e(E) a measure of strain that begins as E
+    (`constitutive.strain_measure`). Whatever the weights, W is invariant under the group,
     W(0) = 0, S(0) = 0 and C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group
-    and positive definite, because exp commutes with the group action in Mandel form.
+    and positive definite, because exp commutes with the group action in Mandel form. At `order` 1 the law is the network
+    less its value and slope: C(0) = w ∇²N(0), not positive definite by construction.
 
     Parameters
     ----------
     group : PointGroup or str
         Any of the 32 groups or Curie limits; the law uses its Laue class, which is all that W(E) can see.
     order : int
-        Degree of the polynomial part, 2 (none) to 6.
+        Degree of the polynomial part: 2 (none but C₀) to 6, or 1 (not even that).
     widths : tuple of int
         Hidden layers of the network, or of each of its parts.
     network : str
         Form of the network: 'invariants', 'average' or 'directions'. The last two need a finite group.
+    measure : float
+        m of the strain measure, from 1 (Green–Lagrange) to −1.
     stiffness : (6, 6), optional
         C₀, Mandel, in `units`, frame of the strains. Kept exactly where `pinned`, else where learning starts.
     pinned : bool
@@ -77,6 +82,7 @@ class SymmetricLaw(Law):
         widths: tuple[int, ...] = (16, 16),
         *,
         network: str = "invariants",
+        measure: float = 1.0,
         stiffness: np.ndarray | None = None,
         pinned: bool = False,
         energy_scale: float = 1.0,
@@ -88,13 +94,22 @@ class SymmetricLaw(Law):
     ) -> None:
         group = PointGroup(group) if isinstance(group, str) else group
         super().__init__(group, units=units, max_strain=max_strain, strain_measure=strain_measure)
-        if not 2 <= order <= 6:
-            raise ValueError(f"SymmetricLaw: expected an order from 2 to 6, got {order}.")
+        if not 1 <= order <= 6:
+            raise ValueError(f"SymmetricLaw: expected an order from 1 to 6, got {order}.")
+        if order == 1 and pinned:
+            raise ValueError(
+                "SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0)."
+            )
         if not widths or min(widths) < 1:
             raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
         if not (energy_scale > 0 and strain_scale > 0):
             raise ValueError(f"SymmetricLaw: expected positive scales, got {energy_scale} and {strain_scale}.")
-        self.order, self.pinned = order, pinned
+        if not -1.0 <= measure <= 1.0 or (measure != 1.0 and strain_measure == "small"):
+            raise ValueError(
+                f"SymmetricLaw: expected measure between −1 and 1, and 1 for small strain, got {measure} for "
+                f"{strain_measure}. 1 is the strain itself."
+            )
+        self.order, self.pinned, self.measure = order, pinned, float(measure)
         self.energy_scale, self.strain_scale = float(energy_scale), float(strain_scale)
         self.form = network
         self._polynomials = higher_order_polynomials(group, order)
@@ -110,7 +125,7 @@ class SymmetricLaw(Law):
         values, vectors = np.linalg.eigh(constants / self.energy_scale)
         logarithm = np.einsum("ia,a,ja->ij", vectors, np.log(values), vectors)
         coordinates = torch.from_numpy(np.einsum("kij,ij->k", stiffness_basis(group), logarithm))
-        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned)
+        self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned and order > 1)
         # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
         self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
         self._frozen: _Frozen | None = None
@@ -119,7 +134,8 @@ class SymmetricLaw(Law):
     def config(self) -> dict[str, Any]:
         return {
             "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "order": self.order,
-            "widths": list(self.network.widths), "network": self.form, "pinned": self.pinned, "energy_scale": self.energy_scale,
+            "widths": list(self.network.widths), "network": self.form,
+            "measure": self.measure, "pinned": self.pinned, "energy_scale": self.energy_scale,
             "strain_scale": self.strain_scale, "units": self.units, "max_strain": self.max_strain,
             "strain_measure": self.strain_measure,
         }  # fmt: skip
@@ -132,6 +148,11 @@ class SymmetricLaw(Law):
 
     def constants(self) -> Tensor:
         """C₀ (6, 6), Mandel, in the group's standard frame and in units of `energy_scale`."""
+        if self.order == 1:
+            zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
+            entries = self.network.at(zero, True)[2]
+            assert entries is not None
+            return mandel.unpack_upper(entries)[0]
         if self.pinned_stiffness is not None:
             return self.pinned_stiffness / self.energy_scale
         return torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
@@ -141,12 +162,15 @@ class SymmetricLaw(Law):
         zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
         value, slope, entries = self.network.at(zero, True)
         assert entries is not None
-        return self.constants(), value[0], slope[0], mandel.unpack_upper(entries)[0]
+        hessian = mandel.unpack_upper(entries)[0]
+        return hessian if self.order == 1 else self.constants(), value[0], slope[0], hessian
 
     def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
         parameters: what fitting needs."""
         constants, value0, slope0, hessian0 = self._at_reference()
+        measured = None if self.measure == 1.0 else StrainMeasure(strain, self.measure)
+        strain = strain if measured is None else measured.value
         value, slope, _ = self.network.at(strain, False)
         linear = strain @ (constants - hessian0)
         energy = 0.5 * (linear * strain).sum(dim=1) + value - value0 - strain @ slope0
@@ -155,7 +179,7 @@ class SymmetricLaw(Law):
             table = self.higher.table(strain)
             energy = energy + self.higher.value(table) @ self.coefficients
             stress = stress + self.coefficients @ self.higher.gradient(table)
-        return energy, stress
+        return energy, stress if measured is None else measured.stress(stress)
 
     def _freeze(self) -> _Frozen:
         """What every evaluation needs and only the parameters decide, computed once."""
@@ -175,6 +199,8 @@ class SymmetricLaw(Law):
         frozen = self._frozen
         if self.turn is not None:
             strain = strain @ self.turn.T
+        measured = None if self.measure == 1.0 else StrainMeasure(strain, self.measure)
+        strain = strain if measured is None else measured.value
         value, slope, entries = self.network.at(strain, tangent)
         linear = strain @ frozen.quadratic
         energy = 0.5 * (linear * strain).sum(dim=1) + value - frozen.value - strain @ frozen.slope
@@ -186,9 +212,14 @@ class SymmetricLaw(Law):
             if entries is not None:
                 one = torch.ones(1, dtype=strain.dtype, device=strain.device)
                 entries = entries + frozen.polynomial.hessian(table, one)
+        if entries is not None:
+            entries = entries + frozen.entries
+        if measured is not None:
+            entries = None if entries is None else measured.tangent(stress, entries)
+            stress = measured.stress(stress)
         energy, stress = energy * self.energy_scale, stress * self.energy_scale
         if entries is not None:
-            entries = (entries + frozen.entries) * self.energy_scale
+            entries = entries * self.energy_scale
         if self.turn is not None:
             stress, entries = rotate_back(self.turn, stress, entries)
         return energy, stress, entries

@@ -101,7 +101,9 @@ class AveragedNetwork(ScalarNetwork):
             value, weight = self.gradient(z)
             slope = torch.einsum("ngi,gij->nj", weight.reshape(n, copies, 6), self.turns)
             return s**2 / copies * value.reshape(n, copies).sum(dim=1), s / copies * slope, None
-        value, weight, hessian = self.curvature(z, torch.eye(6, dtype=z.dtype, device=z.device).expand(n * copies, 6, 6))
+        value, weight, hessian = self.curvature(
+            z, torch.eye(6, dtype=z.dtype, device=z.device).expand(n * copies, 6, 6)
+        )
         slope = torch.einsum("ngi,gij->nj", weight.reshape(n, copies, 6), self.turns)
         turned = self.turns.transpose(1, 2) @ hessian.reshape(n, copies, 6, 6) @ self.turns
         return (

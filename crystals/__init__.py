@@ -7,9 +7,9 @@ environment.
 from . import mandel, rotations
 from .block_average import block_average
 from .dataset import StrainData, read_tables
+from .elastic_constants import elastic_constants, stiffness_from_constants
 from .groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
 from .invariants import invariant_polynomials, invariant_tensors, strain_invariants
-from .moduli import elastic_constants, stiffness_from_constants
 from .piezoelectricity import d_from_e, e_from_d, piezoelectric_constants, piezoelectric_from_constants
 from .tensor_spaces import invariant_part, tensor_count, tensor_space
 

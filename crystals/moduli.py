@@ -1,22 +1,16 @@
-"""What a stiffness says: wave speeds and ellipticity, averages and bounds, anisotropy, named constants.
+"""What a stiffness says: wave speeds and ellipticity, averages and bounds, anisotropy.
 
 Stiffness matrices are Mandel (..., 6, 6) in GPa (any unit goes through); leading axes are batch axes everywhere.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 
-from .groups import PointGroup
-from .invariants import invariant_tensors
-from .mandel import IDENTITY, from_mandel, stiffness_to_tensor, stiffness_to_voigt, to_mandel
-from .rotations import rotate_matrix
+from .mandel import IDENTITY, from_mandel, stiffness_to_tensor, to_mandel
 
-#: Order in which independent constants are looked for: the textbooks keep C12 rather than C66, C14 rather than C56.
-_PREFERRED = tuple("11 22 33 12 13 23 44 55 66 14 15 16 24 25 26 34 35 36 45 46 56".split())
 #: Points whose acoustic tensors are held at once: 200 directions of 1000 points take 15 MB.
 _CHUNK = 1000
 #: Local minima on the grid that are followed down at every point.
@@ -74,6 +68,12 @@ def acoustic_tensor(
     return _contract_normals(_elasticity(tangent, stress, deformation_gradient), normals)
 
 
+def hemisphere(number: int) -> np.ndarray:
+    """Unit vectors (number, 3) spread evenly over a hemisphere: a Fibonacci lattice (González 2010,
+    doi:10.1007/s11004-009-9257-x)."""
+    return _hemisphere(number)[0].copy()
+
+
 @lru_cache(maxsize=8)
 def _hemisphere(number: int) -> tuple[np.ndarray, np.ndarray]:
     """Fibonacci points (m, 3) of a hemisphere, and the 5 nearest neighbours (m, 5) of each, up to sign."""
@@ -122,8 +122,12 @@ def _newton_normal(
     return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
 
-def _descend(elasticity: np.ndarray, normal: np.ndarray, scale: np.ndarray, rounds: int = 100) -> np.ndarray:
+def _descend(
+    elasticity: np.ndarray, normal: np.ndarray, scale: np.ndarray, rounds: int = 100
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local minima (n,) over N of the smallest eigenvalue of the acoustic tensor, started at unit normals (n, 3).
+
+    Their normals (n, 3) and polarisations (n, 3) come along.
 
     f(m, N) = A_iJkL m_i N_J m_k N_L is quadratic in m and in N, so minimising over one with the other held is a 3×3
     eigenvalue problem and never raises f. Each round takes that step or a Newton step, whichever goes lower.
@@ -154,7 +158,7 @@ def _descend(elasticity: np.ndarray, normal: np.ndarray, scale: np.ndarray, roun
         active = active[drop > 1e-13 * scale[active]]
         if len(active) == 0:
             break
-    return value
+    return value, normal, polarisation
 
 
 def smallest_acoustic_eigenvalue(
@@ -182,6 +186,23 @@ def smallest_acoustic_eigenvalue(
     array (...,)
         GPa; NaN at points where an argument is not finite.
     """
+    return softest_wave(tangent, stress, deformation_gradient, directions)[0]
+
+
+def softest_wave(
+    tangent: np.ndarray, stress: np.ndarray, deformation_gradient: np.ndarray, directions: int = 200
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The smallest acoustic eigenvalue with its normal N and polarisation m: where it is zero, a band can localise.
+
+    Arguments are those of `smallest_acoustic_eigenvalue`.
+
+    Returns
+    -------
+    value : array (...,)
+        GPa; NaN at points where an argument is not finite, as are the vectors there.
+    normal, polarisation : array (..., 3)
+        Unit vectors, N in the reference configuration; each is determined but for its sign, and for symmetry.
+    """
     if directions < 50:
         raise ValueError(
             f"smallest_acoustic_eigenvalue: expected at least 50 directions, got {directions}. "
@@ -191,14 +212,15 @@ def smallest_acoustic_eigenvalue(
     batch = elasticity.shape[:-4]
     flat = elasticity.reshape(-1, 3, 3, 3, 3)
     flat = 0.5 * (flat + np.transpose(flat, (0, 3, 4, 1, 2)))
-    result = np.full(len(flat), np.nan)
+    # columns: value, normal, polarisation
+    result = np.full((len(flat), 7), np.nan)
     usable = np.flatnonzero(np.all(np.isfinite(flat), axis=(1, 2, 3, 4)))
     grid, neighbours = _hemisphere(directions)
     for start in range(0, len(usable), _CHUNK):
         chosen = usable[start : start + _CHUNK]
         chunk = flat[chosen]
         scale = np.max(np.abs(chunk), axis=(1, 2, 3, 4)) + np.finfo(float).tiny
-        lowest = np.full(len(chunk), np.inf)
+        lowest = np.full((len(chunk), 7), np.inf)
         # f is also quadratic in N for a fixed polarisation m, and the minimum over m of the smallest eigenvalue of that
         # form is the same number. A narrow minimum that slips through one grid is rarely narrow on the other.
         for swapped in (False, True):
@@ -207,9 +229,15 @@ def smallest_acoustic_eigenvalue(
             minimal = np.all(values[:, :, None] <= values[:, neighbours], axis=2)
             order = np.argsort(np.where(minimal, values, np.inf), axis=1, kind="stable")[:, :_STARTS]
             place, column = np.nonzero(minimal[np.arange(len(chunk))[:, None], order])
-            np.minimum.at(lowest, place, _descend(form[place], grid[order[place, column]], scale[place]))
+            value, first, second = _descend(form[place], grid[order[place, column]], scale[place])
+            found = np.concatenate([value[:, None], *((second, first) if swapped else (first, second))], axis=1)
+            # the lowest of each place is written last
+            descending = np.argsort(-value, kind="stable")
+            best = np.full_like(lowest, np.inf)
+            best[place[descending]] = found[descending]
+            lowest = np.where(best[:, :1] < lowest[:, :1], best, lowest)
         result[chosen] = lowest
-    return result.reshape(batch)
+    return result[:, 0].reshape(batch), result[:, 1:4].reshape(*batch, 3), result[:, 4:].reshape(*batch, 3)
 
 
 def _checked(where: str, stiffness: np.ndarray) -> np.ndarray:
@@ -327,89 +355,3 @@ def is_stable(stiffness: np.ndarray) -> np.ndarray:
     """
     values = np.linalg.eigvalsh(_checked("is_stable", stiffness))
     return values[..., 0] > 1e-12 * np.abs(values).max(axis=-1)
-
-
-@cache
-def _independent_constants(symbol: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the independent Voigt constants of a class, and an orthonormal basis (36, k) of its stiffnesses."""
-    tensors = invariant_tensors(symbol, 2)
-    voigt = stiffness_to_voigt(tensors)
-    names: list[str] = []
-    rows: list[np.ndarray] = []
-    for name in _PREFERRED:
-        row = voigt[:, int(name[0]) - 1, int(name[1]) - 1]
-        if np.linalg.matrix_rank(np.array([*rows, row]), tol=1e-9) > len(rows):
-            names.append("C" + name)
-            rows.append(row)
-    assert len(names) == len(tensors)
-    basis, _ = np.linalg.qr(tensors.reshape(len(tensors), 36).T)
-    return tuple(names), basis
-
-
-def elastic_constants(stiffness: np.ndarray, group: PointGroup, tolerance: float = 0.05) -> dict[str, Any]:
-    """The independent second-order constants of a class by their Voigt names, in the group's standard frame.
-
-    The stiffness is turned back from the group's frame to the standard one and projected on the stiffnesses that have
-    the symmetry, so constants that should be equal (C11 and C22 of a cubic crystal) enter with their mean.
-
-    Parameters
-    ----------
-    stiffness : array (..., 6, 6)
-        Mandel, GPa, in the frame of `group` (whose `frame` turns the standard frame into it).
-    group : PointGroup
-    tolerance : float
-        Largest part of the stiffness, relative in the Frobenius norm, that may lack the symmetry.
-
-    Returns
-    -------
-    dict of str to float, or to array (...,) for a batch
-        For example C11, C12, C44 for m-3m, and C11, C33, C12, C13, C44, C14 for -3m, GPa.
-
-    Raises
-    ------
-    ValueError
-        Where the stiffness lacks the symmetry by more than `tolerance`.
-    """
-    turned = rotate_matrix(group.frame.T, _checked("elastic_constants", stiffness))
-    names, basis = _independent_constants(group.symbol)
-    flat = turned.reshape(turned.shape[:-2] + (36,))
-    projected = flat @ basis @ basis.T
-    size = np.linalg.norm(flat, axis=-1)
-    missing = np.max(np.linalg.norm(flat - projected, axis=-1) / np.where(size > 0.0, size, 1.0), initial=0.0)
-    if missing > tolerance:
-        raise ValueError(
-            f"elastic_constants: expected a stiffness with the symmetry of {group.symbol} to within {tolerance:g}, got "
-            f"one of which {missing:.3g} lacks it. Check that the group's frame is the frame of the stiffness."
-        )
-    voigt = stiffness_to_voigt(projected.reshape(turned.shape))
-    values = {name: voigt[..., int(name[1]) - 1, int(name[2]) - 1] for name in names}
-    return values if turned.ndim > 2 else {name: float(value) for name, value in values.items()}
-
-
-def stiffness_from_constants(group: PointGroup, constants: dict[str, float]) -> np.ndarray:
-    """Stiffness (6, 6), Mandel, from the independent constants of a class: the inverse of `elastic_constants`.
-
-    Parameters
-    ----------
-    group : PointGroup
-        Its frame is the frame of the stiffness.
-    constants : dict of str to float
-        By their Voigt names, as published in the group's standard frame, for example C11, C12, C44 for m-3m. Exactly
-        the names that `elastic_constants` returns for the class.
-
-    Raises
-    ------
-    ValueError
-        For other names than those, or values that are not finite.
-    """
-    names, basis = _independent_constants(group.symbol)
-    if set(constants) != set(names) or not all(np.isfinite(value) for value in constants.values()):
-        raise ValueError(
-            f"stiffness_from_constants: expected finite {', '.join(names)} for {group.symbol}, got "
-            f"{', '.join(f'{name}={value}' for name, value in constants.items())}. Name each of them once; the class "
-            "gives the others."
-        )
-    voigt = stiffness_to_voigt(basis.T.reshape(-1, 6, 6))
-    rows = np.array([voigt[:, int(name[1]) - 1, int(name[2]) - 1] for name in names])
-    weights = np.linalg.solve(rows, np.array([float(constants[name]) for name in names]))
-    return rotate_matrix(group.frame, (basis @ weights).reshape(6, 6))

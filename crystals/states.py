@@ -33,11 +33,11 @@ _CONTENT = "constitutive strain data"
 # Shape of each array but for the states' axis.
 _SHAPES: dict[str, tuple[int, ...]] = {
     "strain": (6,), "stress": (6,), "energy": (), "deformation_gradient": (3, 3), "cauchy": (6,), "cell": (3, 3),
-    "cell_ref": (3, 3), "max_force": (), "acoustic": (), "flags": (), "numbers": (),
+    "cell_ref": (3, 3), "max_force": (), "acoustic": (), "flags": (), "numbers": (), "series": (),
     "stress_error": (), "inputs": (0,),  # as many columns as input_names
 }  # fmt: skip
 _REQUIRED = ("strain", "stress", "deformation_gradient", "cauchy")
-_WHOLE: dict[str, type] = {"flags": np.int8, "numbers": np.int64}
+_WHOLE: dict[str, type] = {"flags": np.int8, "numbers": np.int64, "series": np.int64}
 
 
 def convert(values: Any, source: str, target: str) -> np.ndarray:
@@ -81,6 +81,8 @@ class StrainData:
         What an error calls each state.
     numbers : (n,) int, or None
         Number of each state's frame in the file it comes from, counted from 0; None where there is no such file.
+    series : (n,) int, or None
+        Label of the load path or trajectory that each state belongs to. Its states are not independent.
     stress_error : (n,) or None
         Standard error of one Mandel component of each state's stress, root mean square over the six, in `units`; larger
         than 0. Fits weigh states by its inverse square. See `crystals.block_average`.
@@ -107,6 +109,7 @@ class StrainData:
     flags: np.ndarray | None = None
     names: list[str] = field(default_factory=list)
     numbers: np.ndarray | None = None
+    series: np.ndarray | None = None
     stress_error: np.ndarray | None = None
     inputs: np.ndarray | None = None
     input_names: tuple[str, ...] = ()
@@ -268,6 +271,10 @@ class StrainData:
             if all(getattr(part, name) is not None for part in parts) else None
             for name in _SHAPES if name != "cell_ref"
         }  # fmt: skip
+        if arrays["series"] is not None:
+            # a label names another path in each part
+            part = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
+            arrays["series"] = np.unique(np.stack([part, arrays["series"]]), axis=1, return_inverse=True)[1].reshape(-1)
         cells = [part.cell_ref for part in parts]
         same = all(cell is not None and cells[0] is not None and np.allclose(cell, cells[0]) for cell in cells)
         return replace(
@@ -313,6 +320,10 @@ class StrainData:
         columns = np.concatenate([pair.col for pair in pairs])
         near = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(strain), len(strain)))
         return connected_components(near, directed=False)[1]
+
+    def blocks(self) -> np.ndarray:
+        """Label (n,) of what a fold keeps together: series where there are any, else symmetry orbits."""
+        return self.orbits() if self.series is None else self.series
 
     def write(self, path: str | Path) -> None:
         """Write HDF5, schema 1: to a temporary name beside the target, then renamed.

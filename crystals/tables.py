@@ -35,7 +35,7 @@ def read_tables(
     if not paths:
         raise ValueError("read_tables: expected at least one table, got none. Name the files.")
     wanted = [f"{letter}{i}{j}" for letter in "FP" for i in "123" for j in "123"]
-    gradients, piolas, energies, names = [], [], [], []
+    gradients, piolas, energies, names, series = [], [], [], [], []
     for path in map(Path, paths):
         try:
             text = path.read_text()
@@ -56,6 +56,7 @@ def read_tables(
         gradients.append(table[:, [place[title] for title in wanted[:9]]].reshape(-1, 3, 3))
         piolas.append(table[:, [place[title] for title in wanted[9:]]].reshape(-1, 3, 3))
         energies.append(table[:, place["W"]] if "W" in place and place["W"] < table.shape[1] else None)
+        series += [len(gradients)] * len(lines)
         names += [f"{path.name} line {line}" for line in lines]
     gradient, piola = np.concatenate(gradients), np.concatenate(piolas)
     determinants = np.linalg.det(np.where(np.isfinite(gradient), gradient, 0.0))
@@ -87,6 +88,8 @@ def read_tables(
         group=group,
         units=units,
         names=names,
+        # each table is a load path, whose neighbouring states are nearly the same; few of them cannot be split by path
+        series=np.array(series) if len(paths) >= 4 else None,
         provenance={"source": [Path(path).name for path in paths], "reader": "table", "skew_part": float(skew)},
     )
 

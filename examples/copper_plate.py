@@ -31,7 +31,7 @@ import constitutive
 from constitutive import audit, fit
 from crystals import StrainData
 from crystals.atomistic import StrainedCrystal, calculator_factory, strained_states
-from crystals.moduli import elastic_constants
+from crystals.elastic_constants import elastic_constants
 from crystals.rotations import rotation_to_direction
 from fem import EquilibriumProblem, QuadratureMaterial, write_xdmf
 from fem.dolfinx_versions import create_mesh, lagrange_space

@@ -10,6 +10,7 @@ import ufl
 from dolfinx import fem
 
 from constitutive.law import INVALID, OK, Law
+from constitutive.stability import acoustic_eigenvalue
 from crystals import mandel
 
 from . import dolfinx_versions as versions
@@ -29,6 +30,7 @@ FIELDS: dict[str, tuple[int, ...]] = {
     "strain_norm": (),
     "energy": (),
     "status": (),
+    "acoustic_eigenvalue": (),
 }
 
 
@@ -257,12 +259,26 @@ class QuadratureMaterial:
             return self.second_piola
         return mandel.cauchy_stress(self.second_piola, self.deformation_gradient())
 
+    def acoustic_eigenvalue(self) -> np.ndarray:
+        """Smallest eigenvalue (n,) of the acoustic tensor over all directions, units of the law: where it is not
+        positive, the law has lost strong ellipticity and results depend on the mesh. NaN at invalid points.
+
+        At the strain of the last update; see `constitutive.stability`. About two milliseconds a point: for output, not
+        for every iteration.
+        """
+        values = acoustic_eigenvalue(self.law, self._strain, inputs=self.inputs.values(self.cells))
+        # a mirrored cell has the strain of a sound one
+        values[self.status == INVALID] = np.nan
+        return values
+
     def values(self, name: str) -> np.ndarray:
         """Values (n, *shape) of a field of `FIELDS` at the quadrature points; tensors, sample frame."""
         if name not in FIELDS:
             raise ValueError(f"QuadratureMaterial: expected a field among {', '.join(FIELDS)}, got {name!r}.")
         if name == "deformation_gradient":
             return self.deformation_gradient()
+        if name == "acoustic_eigenvalue":
+            return self.acoustic_eigenvalue()
         if name == "strain_norm":
             return np.linalg.norm(self._strain, axis=1)
         if name == "von_mises":
@@ -285,12 +301,14 @@ class QuadratureMaterial:
         ----------
         name : str
             'cauchy', 'second_piola', 'strain', 'deformation_gradient' (tensors, sample frame), 'von_mises',
-            'strain_norm', 'energy', or 'status' (fraction of the cell's volume that is out of range).
+            'strain_norm', 'energy', 'status' (fraction of the cell's volume that is out of range), or
+            'acoustic_eigenvalue' (where it is not positive, strong ellipticity is lost; the cell's smallest value).
 
         Returns
         -------
         Function
-            Discontinuous, constant in each cell: its volume average. Zero in cells of other materials.
+            Discontinuous, constant in each cell: its volume average, but the smallest value of 'acoustic_eigenvalue',
+            so that no lost point hides behind its neighbours. Zero in cells of other materials.
         """
         values = self.values(name)
         shape = FIELDS[name]
@@ -298,7 +316,10 @@ class QuadratureMaterial:
         size = int(np.prod(shape, dtype=int))
         volumes = self.volumes().reshape(-1, self._per_cell)
         by_cell = values.reshape(-1, self._per_cell, size)
-        means = np.einsum("cqk,cq->ck", by_cell, volumes) / volumes.sum(axis=1, keepdims=True)
+        if name == "acoustic_eigenvalue":
+            means = by_cell.min(axis=1)
+        else:
+            means = np.einsum("cqk,cq->ck", by_cell, volumes) / volumes.sum(axis=1, keepdims=True)
         slots = versions.cell_dofs(average.function_space)[self.cells].reshape(-1)
         average.x.array.reshape(-1, size)[slots] = means
         average.x.scatter_forward()

@@ -21,9 +21,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from alloy_composition import crystals_of, edge, error, strained  # the example, not a package
 
-from constitutive.fit import orbit_folds
-from constitutive.parametric_fit import FOLDS, _cross_validated, _fitted, _input_folds, _strain_orbits
+from constitutive.parametric_fit import FOLDS, _cross_validated, _fitted, _input_folds, _strain_blocks
 from constitutive.parametric_problem import ParametricChoice
+from constitutive.selection import orbit_folds
 from crystals import StrainData
 from crystals.atomistic import calculator_factory, relax_cell
 
@@ -40,9 +40,9 @@ def main() -> None:
         parts = {x: strained(atoms, x, common, 80, seed) for seed, (x, atoms) in enumerate(cells.items())}
         data = StrainData.joined([part for x, part in parts.items() if x not in UNSEEN])
         unseen = StrainData.joined([replace(parts[x], structure=None) for x in UNSEEN])
-        out = orbit_folds(_strain_orbits(data), 5, 0) == 0
+        out = orbit_folds(_strain_blocks(data), 5, 0) == 0
         training, testing = data.take(~out), data.take(out)
-        folds = orbit_folds(_strain_orbits(training), FOLDS, 0)
+        folds = orbit_folds(_strain_blocks(training), FOLDS, 0)
         by_strain = [folds == fold for fold in range(FOLDS)]
         ends = np.array([[0.0, 1.0]])
         for degree in (1, 2, 3, 4):

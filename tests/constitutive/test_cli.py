@@ -24,7 +24,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_help_fits_a_screen_and_every_command_has_an_example() -> None:
     code, text, _ = run("--help")
     assert code == 0 and len(text.splitlines()) < 25
-    for command in ("atoms", "fit", "audit", "show"):
+    for command in ("atoms", "fit", "audit", "drive", "show", "report"):
         assert command in text
         assert f"constitutive {command} " in run(command, "--help")[1]
 
@@ -49,6 +49,14 @@ def test_atoms_to_law_to_audit(tmp_path: Path) -> None:
     assert code == 0 and "objectivity" in text and "passed" in text
     code, text, _ = run("show", law)
     assert code == 0 and text.startswith("SymmetricLaw('m-3m', C11=")
+    assert "order 3, GPa:" in text and "C456 " in text
+    constants = json.loads(run("show", law, "--json")[1])["constants"]
+    assert list(constants["3"]) == ["C111", "C112", "C123", "C144", "C155", "C456"]
+    assert abs(constants["3"]["C155"] / -842.6 - 1) < 0.05  # finite differences of EMT, see test_brugger.py
+    page = tmp_path / "cu.html"
+    code, text, error = run("report", law, data, "-o", str(page), "--json")
+    assert code == 0 and json.loads(text)["report"] == str(page), error
+    assert "held out" in page.read_text()
 
 
 def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
@@ -66,6 +74,8 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
         (("atoms", "Cu.cif", "-o", str(tmp_path / "a.txt")), "ends in .h5"),
         (("atoms", "Cu.cif", "-o", str(folder)), "which is a folder"),
         (("fit", str(source), "-o", str(source)), "ends in .law"),
+        (("report", str(tmp_path / "none.law"), "-o", str(tmp_path / "a.pdf")), "ends in .html"),
+        (("report", str(tmp_path / "none.law"), "-o", str(tmp_path / "a.html")), "does not exist"),
         (("fit", str(source), "--skip-frames", "1"), "expected no --skip-frames"),
         (("fit", str(source), "--units", "Pa"), "expected no --units"),
     ]  # fmt: skip

@@ -9,12 +9,12 @@ import pytest
 
 from constitutive import PolynomialLaw, cross_validate, fit
 from constitutive.consistency import question
-from constitutive.fit import orbit_folds, undetermined_constants
 from constitutive.least_squares import Choice, Reference
 from constitutive.polynomial import higher_order_polynomials
+from constitutive.selection import orbit_folds, undetermined_constants
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
-from crystals.moduli import elastic_constants
+from crystals.elastic_constants import elastic_constants
 from crystals.rotations import mandel_rotation, random_rotations
 
 CUBIC = mandel.stiffness_from_voigt(

@@ -86,6 +86,8 @@ def test_joined_sets_have_to_fit() -> None:
     both = StrainData.joined([data, data.referred_to(1.05 * np.eye(3))])
     assert len(both) == 24 and both.cell_ref is None and both.stress_error is not None
     assert StrainData.joined([data, replace(data, energy=None)]).energy is None
+    paths = replace(data, series=np.arange(12) // 6)
+    np.testing.assert_array_equal(StrainData.joined([paths, paths]).series, np.repeat([0, 1, 2, 3], 6))
     with pytest.raises(ValueError, match="of one units"):
         StrainData.joined([data, replace(data, units="Pa")])
     with pytest.raises(ValueError, match="of one input_names"):

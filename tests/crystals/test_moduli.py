@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystals import mandel
+from crystals.elastic_constants import elastic_constants
 from crystals.groups import STRAIN_CLASSES, PointGroup
 from crystals.invariants import invariant_tensors
 from crystals.moduli import (
     acoustic_tensor,
-    elastic_constants,
     hill_average,
     is_stable,
     reuss_average,

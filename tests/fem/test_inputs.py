@@ -216,6 +216,21 @@ def test_inputs_are_written(cube, tmp_path):
         np.testing.assert_allclose(file["inputs"][:, 0], 300.0 + 100.0 * material.points()[:, 2], rtol=1e-12)
 
 
+def test_acoustic_eigenvalue_at_the_temperature_of_each_point(cube):
+    from constitutive.stability import acoustic_eigenvalue
+
+    law = quartz_like()
+    u, _, _ = cube(shape=(1, 1, 1))
+    x = ufl.SpatialCoordinate(u.function_space.mesh)
+    material = QuadratureMaterial(law, u, inputs=300.0 + 400.0 * x[2])
+    found = material.acoustic_eigenvalue()
+    at = 300.0 + 400.0 * material.points()[:, 2]
+    for point in (0, 7):
+        alone = acoustic_eigenvalue(law, material.strain[[point]], inputs=at[[point], None])
+        np.testing.assert_allclose(found[point], alone[0], rtol=1e-8)
+    assert np.ptp(found) > 1e-3 * abs(found).max()
+
+
 def test_errors(cube, cubic_law):
     u, _, _ = cube(shape=(1, 1, 1))
     with pytest.raises(ValueError, match="expected temperature for this ParametricLaw, got none"):

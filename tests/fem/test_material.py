@@ -195,3 +195,34 @@ def test_errors(cube, cubic_law):
     square = mesh.create_unit_square(MPI.COMM_WORLD, 2, 2)
     with pytest.raises(ValueError, match="Not supported: plane strain"):
         QuadratureMaterial(finite, dfem.Function(lagrange_space(square, "CG", 1, (2,))))
+
+
+@pytest.mark.parametrize("orientation", [None, TURN])
+def test_field_of_acoustic_eigenvalues(cube, tmp_path, orientation):
+    """Two cells, one stretched beyond the analytical limit s = exp(1 + 2μ/λ) of Neo-Hooke, one short of it.
+
+    For F = diag(s, 1, 1) the smallest eigenvalue is 2μ + λ (1 − ln s) where that is below μ.
+    """
+    u, _, _ = cube(shape=(2, 1, 1), size=(2.0, 1.0, 1.0))
+    mu, lam = 1.0, 20.0
+    critical = np.exp(1.0 + 2.0 * mu / lam)
+    stretches = np.array([critical - 0.05, critical + 0.05])
+    u.interpolate(
+        lambda x: np.vstack([np.where(x[0] < 1, (stretches[0] - 1) * x[0],
+                                      (stretches[0] - 1) + (stretches[1] - 1) * (x[0] - 1)), 0 * x[1], 0 * x[2]])
+    )  # fmt: skip
+    material = QuadratureMaterial(NeoHookeanLaw(mu, lam), u, orientation=orientation)
+    centres = material.points()[:, 0]
+    exact = 2 * mu + lam * (1 - np.log(stretches))
+    assert exact[0] > 0 > exact[1]
+    np.testing.assert_allclose(material.acoustic_eigenvalue(), np.where(centres < 1, *exact), rtol=1e-7)
+    field = material.project("acoustic_eigenvalue")
+    first = centres.reshape(2, -1)[:, 0] < 1
+    np.testing.assert_allclose(field.x.array, np.where(first, *exact), rtol=1e-7)
+    # asking changes nothing, and neither does a stress-only update
+    material.update(tangent=False)
+    np.testing.assert_allclose(material.acoustic_eigenvalue(), np.where(centres < 1, *exact), rtol=1e-7)
+    write_xdmf(tmp_path / "stability.xdmf", u, [field])
+    with h5py.File(tmp_path / "stability.h5") as file:
+        stored = np.array(file["Function/acoustic_eigenvalue/0"]).ravel()
+    np.testing.assert_allclose(np.sort(stored), np.sort(exact), rtol=1e-7)

@@ -1,0 +1,304 @@
+"""What a fit decides by cross-validation inside the training states: strain measure, degree, ridge, network, its decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from crystals.dataset import StrainData
+from crystals.elastic_constants import elastic_constants
+from crystals.groups import PointGroup
+from crystals.invariants import invariant_count
+from crystals.rotations import mandel_rotation
+
+from .checkpoint import Checkpoint
+from .least_squares import Choice, PolynomialFit, Problem, Reference
+from .polynomial import stiffness_basis
+from .symmetric import SymmetricLaw
+from .symmetric_network import lattice_directions
+
+#: Weight decays tried for the network, from one that keeps it silent downwards, and Levenberg–Marquardt steps at each.
+ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+STEPS = 15
+#: The same for a network alone, which has no polynomial to start from.
+ALPHAS_ALONE = (1e-4, 1e-5, 1e-6, 1e-7)
+STEPS_ALONE = 30
+#: Highest degree of the polynomial part, and most coefficients it may have (a triclinic law stops at degree 3).
+LARGEST_ORDER = 6
+LARGEST_POLYNOMIAL = 200
+#: Degrees tried besides the highest; ridge parameters; strain measures.
+ORDERS = (4, 5)
+PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+MEASURES = (1.0, 0.0, -1.0)
+#: Inner folds: leave-one-orbit-out, at most this many, for the polynomial; fewer for the costlier network.
+POLYNOMIAL_FOLDS = 12
+NETWORK_FOLDS = 4
+#: From this many orbits on one inner fold decides on the network, and five on the polynomial.
+MANY_ORBITS = 100
+#: The network has to lower the inner error below this share of the polynomial's, or it stays silent.
+WORTHWHILE = 0.9
+#: Inner error of the polynomial above which a network alone is tried too.
+DOUBTFUL = 0.02
+#: Numbers that a network alone may have.
+LARGEST_NETWORK = 400
+
+
+def stress_error(predicted: np.ndarray, given: np.ndarray) -> float:
+    """Pooled relative error √(Σ‖ΔS‖² / Σ‖S‖²) of stresses (n, 6)."""
+    return float(np.sqrt(np.sum((predicted - given) ** 2) / np.sum(given**2)))
+
+
+def orbit_folds(blocks: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold (n,) of each state; states of one block (`StrainData.blocks`) share one, so no twin leaks into a test."""
+    labels = np.unique(blocks)
+    if folds < 2 or len(labels) < folds:
+        raise ValueError(
+            f"fit: expected at least as many symmetry-distinct states as folds (≥ 2), got {len(labels)} states and "
+            f"{folds} folds. Add states, or use fewer folds."
+        )
+    order = np.random.default_rng(seed).permutation(len(labels))
+    fold_of = np.empty(len(labels), dtype=int)
+    fold_of[order] = np.arange(len(labels)) % folds
+    return fold_of[np.searchsorted(labels, blocks)]
+
+
+def _inner_folds(data: StrainData, folds: int, seed: int) -> list[np.ndarray]:
+    """Masks of the states left out, such that the others determine all elastic constants."""
+    blocks = data.blocks()
+    folds = len(np.unique(blocks)) if data.series is not None else min(folds, len(np.unique(blocks)))
+    fold = orbit_folds(blocks, folds, seed)
+    masks = [fold == number for number in range(folds)]
+    kept = [mask for mask in masks if not undetermined_constants(data.take(~mask))]
+    return kept or masks
+
+
+def _pooled(wrong: np.ndarray, sizes: np.ndarray, data: StrainData) -> np.ndarray:
+    """Relative error from squared errors (folds, …) and squared stresses (folds,).
+
+    Over load paths the geometric mean: leaving out the longest path asks for an extrapolation that would drown the rest.
+    """
+    if data.series is not None:
+        relative = wrong / sizes.reshape(-1, *[1] * (wrong.ndim - 1))
+        return np.exp(0.5 * np.mean(np.log(relative), axis=0))
+    return np.sqrt(wrong.sum(axis=0) / sizes.sum())
+
+
+def undetermined_constants(data: StrainData) -> list[str]:
+    """Names of the second-order constants that no strain of the data feels."""
+    assert data.group is not None
+    basis = stiffness_basis(data.group)
+    turn = mandel_rotation(data.group.frame.T)
+    felt = np.einsum("kij,nj->nik", basis, data.strain @ turn.T).reshape(-1, len(basis))
+    _, sizes, directions = np.linalg.svd(felt, full_matrices=False)
+    names: set[str] = set()
+    for direction in directions[sizes < 1e-6 * sizes[0]]:
+        unseen = np.einsum("k,kij->ij", direction, basis)
+        constants = elastic_constants(turn.T @ unseen @ turn, data.group)
+        names |= {name for name, value in constants.items() if abs(value) > 1e-6}
+    return sorted(names)
+
+
+def default_order(group: PointGroup) -> int:
+    """The highest degree up to `LARGEST_ORDER` whose coefficients number at most `LARGEST_POLYNOMIAL`."""
+    symbol, total = group.laue.symbol, 0
+    for order in range(3, LARGEST_ORDER + 1):
+        total += invariant_count(symbol, order)
+        if total > LARGEST_POLYNOMIAL:
+            return max(3, order - 1)
+    return LARGEST_ORDER
+
+
+def choose_polynomial(
+    data: StrainData, use_energy: bool, seed: int, order: int | None = None, measure: float | None = None
+) -> tuple[Choice, float]:
+    """Measure, degree and ridge parameter with the least cross-validated stress error, and that error."""
+    assert data.group is not None
+    largest = default_order(data.group)
+    orders = tuple(o for o in ORDERS if o < largest) + (largest,) if order is None else (order,)
+    measures = MEASURES if measure is None else (measure,)
+    many = len(np.unique(data.blocks())) >= MANY_ORBITS
+    masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
+    sizes = np.array([np.sum(data.stress[out] ** 2) for out in masks])
+    best, least = Choice(orders[0], PRIORS[0], measures[0]), np.inf
+    for m in measures:
+        for o in orders:
+            wrong = np.empty((len(masks), len(PRIORS)))
+            for row, out in enumerate(masks):
+                fit = PolynomialFit(data.take(~out), o, use_energy, measure=m)
+                for column, stress in enumerate(fit.stresses(data.strain[out], PRIORS)):
+                    wrong[row, column] = np.sum((stress - data.stress[out]) ** 2)
+            errors = _pooled(wrong, sizes, data)
+            if errors.min() < least:
+                best, least = Choice(o, PRIORS[int(np.argmin(errors))], m), float(errors.min())
+    return best, least
+
+
+@dataclass
+class Fitted:
+    """A law, the stress-free cell it is counted from, and the choices made."""
+
+    law: SymmetricLaw
+    reference: Reference
+    choice: Choice
+    alpha: float
+    problem: Problem
+
+    def stress(self, strain: np.ndarray) -> np.ndarray:
+        """Stress (n, 6) as the data give it, at strains (n, 6) counted from the file's cell."""
+        inside = self.reference.to_law(strain)
+        return self.reference.from_law(self.law.response(inside, tangent=False).stress)
+
+
+def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Problem:
+    """A problem that starts at the polynomial fit with a silent network; at order 1, with a small random network.
+
+    Raises
+    ------
+    ValueError
+        Where the polynomial's reference state is not stable.
+    """
+    assert data.group is not None
+    if choice.order == 1:
+        scale = float(np.sqrt(np.mean(data.stress**2) / np.mean(data.strain**2)))
+        law = SymmetricLaw(
+            data.group, 1, choice.widths, network=choice.network, measure=choice.measure, energy_scale=scale,
+            strain_scale=float(np.linalg.norm(data.strain, axis=1).max()), seed=seed, units=data.units,
+        )  # fmt: skip
+        quiet = 0.1
+    else:
+        polynomial = PolynomialFit(data, choice.order, use_energy, choice.prior, measure=choice.measure)
+        stiffness = polynomial.stiffness()
+        smallest = float(np.linalg.eigvalsh(stiffness)[0])
+        if not smallest > 0:
+            raise ValueError(
+                f"fit: expected data whose reference state is stable, got a fitted stiffness with smallest eigenvalue "
+                f"{smallest:.3g} {data.units}. Give more states or a smaller range of strain; else check unit and sign of "
+                "the stress."
+            )
+        scale, largest = float(np.linalg.norm(stiffness) / np.sqrt(6.0)), polynomial.scale
+        law = SymmetricLaw(
+            data.group, choice.order, choice.widths, network=choice.network, measure=choice.measure, stiffness=stiffness,
+            energy_scale=scale, strain_scale=largest, seed=seed, units=data.units,
+        )  # fmt: skip
+        # The fit's first columns are the linear and quadratic invariants; the others are the law's polynomial part.
+        skip = len(polynomial.coefficients) - law.higher.count
+        degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
+        with torch.no_grad():
+            scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - degrees)
+            law.coefficients.copy_(torch.from_numpy(scaled))
+        quiet = 1e-2
+    with torch.no_grad():
+        for name, parameter in law.network.named_parameters():
+            if name.endswith("last"):
+                parameter.mul_(quiet)
+    return Problem(law, data, use_energy, choice.prior)
+
+
+def follow(
+    problem: Problem, choice: Choice, alphas: tuple[float, ...], shown: Callable[[], None] | None,
+    kept: Checkpoint | None = None,
+) -> Iterator[Fitted]:  # fmt: skip
+    """Lower the weight decay step by step, each fit starting from the last."""
+    steps = STEPS_ALONE if choice.order == 1 else STEPS
+    for alpha in alphas:
+
+        def minimise(alpha: float = alpha) -> dict[str, torch.Tensor]:
+            problem.minimise(alpha, steps, shown)
+            return {"theta": problem.theta, "damping": torch.tensor(problem.damping, dtype=torch.float64)}
+
+        stage = minimise() if kept is None else kept.stage(f"path {alpha:g}", minimise)
+        problem.theta, problem.damping = stage["theta"], float(stage["damping"])
+        problem.store()
+        yield Fitted(problem.law, problem.reference(), choice, alpha, problem)
+
+
+def _network_errors(
+    data: StrainData, choice: Choice, alphas: tuple[float, ...], seed: int, use_energy: bool,
+    shown: Callable[[], None] | None, kept: Checkpoint,
+) -> np.ndarray:  # fmt: skip
+    """Inner held-out error for each weight decay."""
+    many = data.series is None and len(np.unique(data.blocks())) >= MANY_ORBITS
+    masks = _inner_folds(data, NETWORK_FOLDS, seed + 1)[: 1 if many else None]
+    sizes = np.array([np.sum(data.stress[out] ** 2) for out in masks])
+    wrong = np.full((len(masks), len(alphas)), np.inf)
+    tried = len(alphas)
+    for row, out in enumerate(masks):
+
+        def one_fold(out: np.ndarray = out, tried: int = tried) -> dict[str, torch.Tensor]:
+            problem = start(data.take(~out), choice, seed, use_energy)
+            found = [
+                float(np.sum((fitted.stress(data.strain[out]) - data.stress[out]) ** 2))
+                for fitted in follow(problem, choice, alphas[:tried], shown)
+            ]
+            return {"wrong": torch.tensor(found, dtype=torch.float64)}
+
+        found = kept.stage(f"{choice.network} {choice.order} fold {row}", one_fold)["wrong"].numpy()
+        wrong[row, : len(found)] = found
+        # the path is followed no further than where the network still promises something
+        if choice.order > 1:
+            pooled = np.nan_to_num(wrong[: row + 1].sum(axis=0), nan=np.inf)
+            tried = int(np.flatnonzero(pooled < 2.0 * pooled[0]).max(initial=0)) + 1
+            if tried == 1:
+                break
+    return _pooled(wrong[: row + 1], sizes[: row + 1], data)
+
+
+def network_alone(group: PointGroup) -> Choice:
+    """The law without a polynomial: a directional network, or one of invariants where the group is infinite."""
+    if not group.is_finite:
+        return Choice(1, 0.0, 1.0, "invariants", (8, 8))
+    orbits = len(lattice_directions(group.laue.symbol))
+    width = next((w for w in (6, 5, 4) if orbits * (w * w + 5 * w) <= LARGEST_NETWORK), 3)
+    return Choice(1, 0.0, 1.0, "directions", (width, width))
+
+
+def choose(
+    data: StrainData, use_energy: bool, seed: int, fixed: dict[str, object], shown: Callable[[], None] | None,
+    kept: Checkpoint,
+) -> tuple[Choice, float]:  # fmt: skip
+    """The choice and weight decay with the least inner error. `fixed` holds what the caller decided."""
+    assert data.group is not None
+    order, measure = fixed.get("order"), fixed.get("measure")
+    given = {key: fixed[key] for key in ("network", "widths") if fixed.get(key) is not None}
+    found: list[tuple[float, Choice, float]] = []
+    refused: ValueError | None = None
+    doubtful = order == 1
+    if order != 1:
+        choice, error = choose_polynomial(data, use_energy, seed, order, measure)  # type: ignore[arg-type]
+        choice = replace(choice, **given)
+        doubtful = error > DOUBTFUL and order is None
+        try:
+            errors = _network_errors(data, choice, ALPHAS, seed, use_energy, shown, kept)
+            best = int(np.argmin(errors))
+            place = best if errors[best] < WORTHWHILE * errors[0] else 0
+            found.append((float(errors[place]), choice, ALPHAS[place]))
+        except ValueError as failure:
+            # a polynomial that describes the data and is unstable is an answer; one that does not is none
+            if not doubtful:
+                raise
+            refused = failure
+    if doubtful:
+        choice = replace(network_alone(data.group), **given)
+        if measure is not None:
+            choice = replace(choice, measure=measure)
+        errors = _network_errors(data, choice, ALPHAS_ALONE, seed, use_energy, shown, kept)
+        found.append((float(errors.min()), choice, ALPHAS_ALONE[int(np.argmin(errors))]))
+    if not found and refused is not None:
+        raise refused
+    _, choice, alpha = min(found, key=lambda one: one[0])
+    return choice, alpha
+
+
+def fit_training(
+    data: StrainData, seed: int, use_energy: bool, fixed: dict[str, object], shown: Callable[[], None] | None,
+    kept: Checkpoint,
+) -> Fitted:  # fmt: skip
+    """Choose, then fit to all training states."""
+    choice, alpha = choose(data, use_energy, seed, fixed, shown, kept)
+    problem = start(data, choice, seed, use_energy)
+    alphas = ALPHAS_ALONE if choice.order == 1 else ALPHAS
+    *_, fitted = follow(problem, choice, tuple(a for a in alphas if a >= alpha), shown, kept)
+    return fitted
