@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, ParametricLaw, audit, first_piola, load
+from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, ParametricLaw, PiezoelectricLaw, audit, first_piola, load
 from constitutive.audit import relative_errors, sample_strains
 from constitutive.parametric import input_powers
 from crystals import STRAIN_CLASSES, PointGroup, mandel
@@ -230,6 +230,10 @@ class TestResponse:
             NeoHookeanLaw(40.0, 60.0).response(strain, inputs=300.0)
         with pytest.raises(ValueError, match="Use law.at"):
             self.law._evaluate(torch.zeros(1, 6), True)
+        with pytest.raises(ValueError, match="expected a law of strain alone"):
+            PiezoelectricLaw(self.law, piezoelectric=np.zeros((3, 6)), permittivity=np.eye(3))
+        with pytest.raises(ValueError, match="expected inputs"):
+            audit(self.law)
         with pytest.raises(ValueError, match="A constant input is no input"):
             ParametricLaw("m-3m", ("temperature",), [(300, 300)])
         with pytest.raises(ValueError, match="different names"):
