@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, ParametricLaw, PiezoelectricLaw, audit, first_piola, load
-from constitutive.audit import relative_errors, sample_strains
+from constitutive import (
+    INVALID,
+    OK,
+    OUT_OF_RANGE,
+    NeoHookeanLaw,
+    ParametricLaw,
+    PiezoelectricLaw,
+    audit,
+    first_piola,
+    load,
+)
+from constitutive.audit import _orthonormal, relative_errors, sample_strains
 from constitutive.parametric import input_powers
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
@@ -53,7 +63,7 @@ def test_symmetry_and_objectivity_at_every_input(symbol: str) -> None:
     gradient = random_rotations(len(strain), generator) @ mandel.right_stretch(strain)
     piola, derivative = first_piola(law, gradient, inputs=inputs)
     assert derivative is not None
-    for operation in law.group.laue.sample(6, generator):
+    for operation in _orthonormal(law.group.laue.sample(6, generator)):
         image_piola, image = first_piola(law, gradient @ operation.T, inputs=inputs)
         expected = np.einsum("niAkB,JA,LB->niJkL", derivative, operation, operation, optimize=True)
         assert relative_errors(law, strain, image_piola - piola @ operation.T, image - expected) < 1e-12
