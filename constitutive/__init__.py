@@ -15,6 +15,8 @@ from .fit import CrossValidation, cross_validate, fit
 from .internal_variables import InternalVariableLaw
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
+from .parametric import ParametricLaw
+from .parametric_fit import fit_parametric
 from .path_fit import fit_paths, path_error, path_stress
 from .polynomial import PolynomialLaw
 from .stability import ellipticity_limit, stability_map
@@ -34,6 +36,7 @@ __all__ = [
     "InternalVariableLaw",
     "Law",
     "NeoHookeanLaw",
+    "ParametricLaw",
     "PiezoelectricLaw",
     "PolynomialLaw",
     "PointResponse",
@@ -48,6 +51,7 @@ __all__ = [
     "first_piola",
     "first_piola_electromechanical",
     "fit",
+    "fit_parametric",
     "fit_paths",
     "load",
     "load_path",

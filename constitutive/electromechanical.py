@@ -108,6 +108,11 @@ class PiezoelectricLaw(Law):
                 f"{where}: expected a hyperelastic law in {', '.join(_UNITS)}, got state_width={elastic.state_width} and "
                 f"units {elastic.units!r}. A law with internal variables is not supported."
             )
+        if elastic.input_names:
+            raise ValueError(
+                f"{where}: expected a law of strain alone, got one with inputs {', '.join(elastic.input_names)}. Not "
+                "supported; pass elastic.at(inputs)."
+            )
         group = elastic.group if group is None else group
         if not all(q in elastic.group.laue for q in group.laue.sample(16, np.random.default_rng(0))):
             raise ValueError(

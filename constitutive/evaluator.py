@@ -11,7 +11,11 @@ from .law import Law
 
 
 def first_piola(
-    law: Law, deformation_gradient: np.ndarray, orientation: np.ndarray | None = None, tangent: bool = True
+    law: Law,
+    deformation_gradient: np.ndarray,
+    orientation: np.ndarray | None = None,
+    tangent: bool = True,
+    inputs: np.ndarray | float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """First Piola–Kirchhoff stress and its derivative with respect to F.
 
@@ -25,6 +29,8 @@ def first_piola(
         Q, crystal → sample.
     tangent : bool
         Whether to compute ∂P/∂F.
+    inputs : array (n, k), (k,) or scalar, optional
+        Values of the law's `input_names`.
 
     Returns
     -------
@@ -44,7 +50,7 @@ def first_piola(
     turn = None if orientation is None else mandel_rotation(check_rotation("first_piola(orientation)", orientation))
     if turn is not None:
         strain = (np.swapaxes(turn, -1, -2) @ strain[..., None])[..., 0]
-    answer = law.response(strain, tangent=tangent)
+    answer = law.response(strain, inputs=inputs, tangent=tangent)
     stress = answer.stress if turn is None else (turn @ answer.stress[..., None])[..., 0]
     second = mandel.from_mandel(stress)
     piola = gradient @ second

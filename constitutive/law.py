@@ -66,6 +66,8 @@ class Law(torch.nn.Module, ABC):
         Number of internal variables per point. Laws that have some derive from `constitutive.history.HistoryLaw`.
     rate_dependent : bool
         Whether `response` needs a time step.
+    input_names : tuple of str
+        Scalars beside the strain that `response` needs (temperature, composition). See `constitutive.parametric`.
     metadata : dict
         Kind of data, provenance, figures of the fit and audit; JSON values only.
     """
@@ -73,6 +75,7 @@ class Law(torch.nn.Module, ABC):
     tangent_entries = 21
     state_width = 0
     rate_dependent = False
+    input_names: tuple[str, ...] = ()
     #: Points evaluated at once on a CPU and on a GPU; peak memory follows this, not n.
     chunk_cpu = 2048
     chunk_gpu = 65536
@@ -103,6 +106,12 @@ class Law(torch.nn.Module, ABC):
         """Energy, stress, tangent as in `_evaluate`, then the new state and which points (n,) failed, if any could."""
         return *self._evaluate(strain, tangent), state, None
 
+    def _step_at(
+        self, strain: torch.Tensor, state: torch.Tensor, inputs: torch.Tensor, dt: float, tangent: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """`_step` at inputs (n, k), which laws without `input_names` do not have."""
+        return self._step(strain, state, dt, tangent)
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """JSON description from which, with the tensors of `state_dict`, the law is rebuilt."""
@@ -128,8 +137,8 @@ class Law(torch.nn.Module, ABC):
             Green–Lagrange (or small) strain, Mandel, crystal frame, dimensionless.
         state : (n, state_width), optional
             Committed internal variables; by default those of the virgin material, zero. Hyperelastic laws have none.
-        inputs : optional
-            Extra inputs (temperature, composition); no law takes any yet.
+        inputs : array or tensor (n, k), (k,), or scalar, optional
+            Values of `input_names`, for each point or for all; for one input also (n,). Laws without take None.
         dt : float, optional
             Time step, at least 0; ignored by laws that are not `rate_dependent`.
         tangent : bool
@@ -159,8 +168,7 @@ class Law(torch.nn.Module, ABC):
                 f"{where}: expected strain of shape (n, 6) in Mandel order 11 22 33 23 13 12, got {tuple(points.shape)}."
                 " One strain is strain[None, :]; tensors go through crystals.mandel.to_mandel."
             )
-        if inputs is not None:
-            raise ValueError(f"{where}: expected inputs=None, got {type(inputs).__name__}. This law takes no inputs.")
+        given_inputs = self._inputs(where, inputs, len(points)).to(points.device)
         if state is not None and tuple(state.shape) != (len(points), self.state_width):
             raise ValueError(
                 f"{where}: expected state of shape {(len(points), self.state_width)}, got {tuple(state.shape)}."
@@ -187,14 +195,14 @@ class Law(torch.nn.Module, ABC):
             for start in range(0, n, chunk):
                 part = slice(start, start + chunk)
                 local = points[part].to(device)
-                flag = self._status(local)
-                before = memory[part].to(device)
-                if self.state_width:
-                    flag[~torch.isfinite(before).all(dim=1)] = INVALID
+                before, at = memory[part].to(device), given_inputs[part].to(device)
+                flag = self._status_at(local, at)
+                if self.state_width or self.input_names:
+                    flag[~(torch.isfinite(before).all(dim=1) & torch.isfinite(at).all(dim=1))] = INVALID
                 bad = flag == INVALID
                 zero = torch.zeros((), dtype=local.dtype, device=device)
-                local, before = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before))
-                w, s, c, after, failed = self._step(local, before, 0.0 if dt is None else float(dt), tangent)
+                local, before, at = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before, at))
+                w, s, c, after, failed = self._step_at(local, before, at, 0.0 if dt is None else float(dt), tangent)
                 if failed is not None:
                     flag[failed] = INVALID
                     bad = flag == INVALID
@@ -209,6 +217,34 @@ class Law(torch.nn.Module, ABC):
         if as_numpy:
             return Response(*(None if a is None else np.asarray(a) for a in answer))
         return Response(*(a if a is None or a.dtype == torch.int8 else a.to(strain.dtype) for a in answer))
+
+    def _inputs(self, where: str, inputs: Any, n: int) -> torch.Tensor:
+        """Inputs as float64 (n, k); the whole of what may be given is in `response`."""
+        names, k = ", ".join(self.input_names), len(self.input_names)
+        if inputs is None and k:
+            raise ValueError(f"{where}: expected inputs ({names}), got None. Pass inputs=…, one row for each point.")
+        if inputs is None:
+            return torch.zeros(n, 0, dtype=torch.float64)
+        if not k:
+            raise ValueError(f"{where}: expected inputs=None, got {type(inputs).__name__}. This law takes no inputs.")
+        if not isinstance(inputs, torch.Tensor):
+            array = np.asarray(inputs)
+            if array.dtype.kind not in "fiu":
+                raise TypeError(f"{where}: expected real inputs ({names}), got dtype {array.dtype}. Pass floats.")
+            inputs = torch.from_numpy(np.array(array, dtype=np.float64))
+        shape = tuple(inputs.shape)
+        if k == 1 and shape in ((), (n,)):
+            inputs = inputs.reshape(-1, 1)
+        elif shape not in ((k,), (n, k)):
+            raise ValueError(
+                f"{where}: expected inputs ({names}) of shape {(n, k)} or {(k,)}, got {shape}. Give one row for each "
+                "point, or one value of each for all."
+            )
+        return inputs.to(torch.float64).expand(n, k)
+
+    def _status_at(self, strain: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """`_status` at inputs (n, k), which laws without `input_names` do not have."""
+        return self._status(strain)
 
     def _status(self, strain: torch.Tensor) -> torch.Tensor:
         invalid = ~torch.isfinite(strain).all(dim=1)
@@ -226,12 +262,12 @@ class Law(torch.nn.Module, ABC):
         status[invalid] = INVALID
         return status
 
-    def stress_and_tangent(self, strain: Any) -> tuple[Any, Any]:
-        """Stress (n, 6) and tangent (n, 6, 6), Mandel, at strains (n, 6): shorthand for `response`.
+    def stress_and_tangent(self, strain: Any, inputs: Any = None) -> tuple[Any, Any]:
+        """Stress (n, 6) and tangent (n, 6, 6), Mandel, at strains (n, 6) and inputs: shorthand for `response`.
 
         A law with internal variables answers for the virgin material, instantaneously (dt = 0).
         """
-        answer = self.response(strain, dt=0.0)
+        answer = self.response(strain, inputs=inputs, dt=0.0)
         if self.tangent_entries == 21:
             return answer.stress, mandel.unpack_upper(answer.tangent)
         return answer.stress, answer.tangent.reshape(-1, 6, 6)

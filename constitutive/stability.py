@@ -28,21 +28,21 @@ from .law import INVALID, Law
 DEFAULT_EXTENT = 0.1
 
 
-def _state(law: Law, strain: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _state(law: Law, strain: np.ndarray, inputs: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tangent, stress and F = U of a law at possible strains (n, 6)."""
     if law.state_width:
         raise ValueError(
             f"stability: expected a law without internal variables, got {law.state_width} per point. Not supported: "
             "history-dependent laws."
         )
-    stress, tangent = law.stress_and_tangent(strain)
+    stress, tangent = law.stress_and_tangent(strain, inputs)
     if law.strain_measure == "small":
         # the linear theory has no geometric stress term
         return tangent, np.zeros_like(stress), np.broadcast_to(np.eye(3), (len(strain), 3, 3))
     return tangent, stress, mandel.right_stretch(strain)
 
 
-def acoustic_eigenvalue(law: Law, strain: np.ndarray, directions: int = 200) -> np.ndarray:
+def acoustic_eigenvalue(law: Law, strain: np.ndarray, directions: int = 200, inputs: Any = None) -> np.ndarray:
     """Smallest eigenvalue of a law's acoustic tensor over all directions.
 
     Parameters
@@ -53,6 +53,8 @@ def acoustic_eigenvalue(law: Law, strain: np.ndarray, directions: int = 200) -> 
         Mandel, frame of the law.
     directions : int
         Directions of the grid from which minima are followed down, see `crystals.moduli.smallest_acoustic_eigenvalue`.
+    inputs : array (n, k), optional
+        Values of the law's `input_names`.
 
     Returns
     -------
@@ -61,10 +63,11 @@ def acoustic_eigenvalue(law: Law, strain: np.ndarray, directions: int = 200) -> 
         1 + 2E not positive definite).
     """
     strain = np.asarray(strain, dtype=float)
-    possible = law.response(strain, tangent=False).status != INVALID
+    possible = law.response(strain, inputs=inputs, tangent=False).status != INVALID
     values = np.full(len(strain), np.nan)
     if np.any(possible):
-        values[possible] = smallest_acoustic_eigenvalue(*_state(law, strain[possible]), directions)
+        given = None if inputs is None else np.asarray(inputs)[possible]
+        values[possible] = smallest_acoustic_eigenvalue(*_state(law, strain[possible], given), directions)
     return values
 
 

@@ -22,6 +22,7 @@ from .electromechanical import PiezoelectricLaw
 from .internal_variables import InternalVariableLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
+from .parametric import ParametricLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
 from .von_mises import VonMisesLaw
@@ -30,7 +31,15 @@ SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
 _LAWS: dict[str, type[Law]] = {
     law.__name__: law
-    for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw, VonMisesLaw, InternalVariableLaw)
+    for law in (
+        SymmetricLaw,
+        PolynomialLaw,
+        NeoHookeanLaw,
+        PiezoelectricLaw,
+        VonMisesLaw,
+        InternalVariableLaw,
+        ParametricLaw,
+    )
 }
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
@@ -41,6 +50,15 @@ def _self_test_strains(law: Law) -> np.ndarray:
     strains = np.random.default_rng(0).normal(size=(8, 6))
     strains *= (radius * np.linspace(0.0, 1.0, 8) / np.linalg.norm(strains, axis=1))[:, None]
     return strains
+
+
+def _self_test_inputs(law: Law) -> np.ndarray | None:
+    """Inputs (8, k) over the range of a law that has some, each in another order."""
+    if not isinstance(law, ParametricLaw):
+        return None
+    low, high = law.input_range.T
+    share = np.linspace(0.0, 1.0, 8)
+    return np.stack([low[j] + (high[j] - low[j]) * np.roll(share, 3 * j) for j in range(len(low))], axis=1)
 
 
 def _digest(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
@@ -65,7 +83,10 @@ def save(law: Law, path: str | Path) -> None:
     path = Path(path)
     tensors = {f"law.{name}": tensor.detach().cpu().contiguous() for name, tensor in law.state_dict().items()}
     strains = _self_test_strains(law)
-    answer = law.response(strains, dt=1.0)  # time matters only to laws that depend on the rate
+    inputs = _self_test_inputs(law)
+    answer = law.response(strains, inputs=inputs, dt=1.0)  # time matters only to laws that depend on the rate
+    if inputs is not None:
+        tensors["self_test.inputs"] = torch.from_numpy(inputs)
     for name, array in (("strain", strains), *answer._asdict().items()):
         if name not in ("state", "status"):
             tensors[f"self_test.{name}"] = torch.from_numpy(np.array(array))
@@ -140,7 +161,8 @@ def load(path: str | Path) -> Law:
         raise ValueError(
             f"{where}: expected the parts of a {name}, got a file that lacks or mistypes some: {error}."
         ) from error
-    answer = law.response(stored["strain"], dt=1.0)
+    inputs = tensors.get("self_test.inputs")
+    answer = law.response(stored["strain"], inputs=None if inputs is None else inputs.numpy(), dt=1.0)
     scale = float(np.linalg.norm(law.stiffness()))
     for key, unit in (("energy", scale * 1e-2), ("stress", scale * 1e-1), ("tangent", scale)):
         error = float(np.max(np.abs(getattr(answer, key) - stored[key]))) / unit

@@ -5,6 +5,7 @@ environment.
 """
 
 from . import mandel, rotations
+from .block_average import block_average
 from .dataset import StrainData, read_tables
 from .elastic_constants import elastic_constants, stiffness_from_constants
 from .groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
@@ -19,6 +20,7 @@ __all__ = [
     "STRAIN_CLASSES",
     "PointGroup",
     "StrainData",
+    "block_average",
     "d_from_e",
     "e_from_d",
     "elastic_constants",

@@ -7,6 +7,7 @@ W = (U − U₀)/V₀ per reference volume. Kept as HDF5, schema 1.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from .groups import PointGroup
-from .mandel import from_mandel
+from .mandel import from_mandel, green_lagrange, second_piola
 from .record import read_record, write_record
 from .rotations import mandel_rotation, rotation_about
 
@@ -27,12 +28,13 @@ EV_PER_A3 = 160.2176634
 #: Stress units that are understood, in Pa.
 STRESS_UNITS = {"Pa": 1.0, "kPa": 1e3, "bar": 1e5, "MPa": 1e6, "kbar": 1e8, "GPa": 1e9, "eV/A3": EV_PER_A3 * 1e9}
 #: Kinds of data.
-KINDS = ("relaxed-ion", "clamped-ion", "unknown")
+KINDS = ("relaxed-ion", "clamped-ion", "isothermal", "unknown")
 _CONTENT = "constitutive strain data"
 # Shape of each array but for the states' axis.
 _SHAPES: dict[str, tuple[int, ...]] = {
     "strain": (6,), "stress": (6,), "energy": (), "deformation_gradient": (3, 3), "cauchy": (6,), "cell": (3, 3),
     "cell_ref": (3, 3), "max_force": (), "acoustic": (), "flags": (), "numbers": (), "series": (),
+    "stress_error": (), "inputs": (0,),  # as many columns as input_names
 }  # fmt: skip
 _REQUIRED = ("strain", "stress", "deformation_gradient", "cauchy")
 _WHOLE: dict[str, type] = {"flags": np.int8, "numbers": np.int64, "series": np.int64}
@@ -69,7 +71,8 @@ class StrainData:
     units : str
         Unit of stress and energy density.
     kind : str
-        'relaxed-ion', 'clamped-ion' or 'unknown'.
+        'relaxed-ion', 'clamped-ion', 'isothermal' (averages over molecular dynamics at a temperature; without energy,
+        because the mean potential energy is not the free energy whose derivative the stress is) or 'unknown'.
     cell, cell_ref : (n, 3, 3), (3, 3)
         Cells in Å, vectors in rows; identity-scaled for data without atoms.
     max_force, acoustic : (n,) or None
@@ -80,6 +83,11 @@ class StrainData:
         Number of each state's frame in the file it comes from, counted from 0; None where there is no such file.
     series : (n,) int, or None
         Label of the load path or trajectory that each state belongs to. Its states are not independent.
+    stress_error : (n,) or None
+        Standard error of one Mandel component of each state's stress, root mean square over the six, in `units`; larger
+        than 0. Fits weigh states by its inverse square. See `crystals.block_average`.
+    inputs, input_names : (n, k) or None, tuple of k str
+        Scalars that each state has beside its strain, such as temperature or composition.
     structure : dict or None
         Reference structure as a pymatgen dictionary.
     provenance : dict
@@ -102,6 +110,9 @@ class StrainData:
     names: list[str] = field(default_factory=list)
     numbers: np.ndarray | None = None
     series: np.ndarray | None = None
+    stress_error: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    input_names: tuple[str, ...] = ()
     structure: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -111,7 +122,14 @@ class StrainData:
             raise ValueError(
                 "StrainData: expected at least one state, got none. Check the file and the frames left out."
             )
+        self.input_names = tuple(str(name) for name in self.input_names)
+        if (self.inputs is None) == bool(self.input_names) or len(set(self.input_names)) < len(self.input_names):
+            raise ValueError(
+                f"StrainData: expected inputs and different input_names, one for each column, or neither, got names "
+                f"{self.input_names}. Give both."
+            )
         for name, tail in _SHAPES.items():
+            tail = (len(self.input_names),) if name == "inputs" else tail
             array = getattr(self, name)
             if array is None:
                 if name in _REQUIRED:
@@ -131,6 +149,11 @@ class StrainData:
         if self.kind not in KINDS:
             raise ValueError(
                 f"StrainData: expected a kind among {', '.join(KINDS)}, got {self.kind!r}. Say 'unknown' if it is."
+            )
+        if self.kind == "isothermal" and self.energy is not None:
+            raise ValueError(
+                "StrainData: expected no energy in isothermal data, got some. The mean potential energy is not the free "
+                "energy; pass energy=None, or kind='unknown' if these are free energies."
             )
         self.names = [str(name) for name in self.names] or [f"state {i}" for i in range(n)]
         if len(self.names) != n:
@@ -157,13 +180,29 @@ class StrainData:
                     f"{self.names[bad[0]]}. {remedy}."
                 )
 
+        if self.stress_error is not None and not np.all(self.stress_error > 0):
+            raise ValueError(
+                f"StrainData: expected a stress_error larger than 0 of every state, got {self.stress_error.min():.3g}. "
+                "Give None where errors are unknown."
+            )
+
     def __len__(self) -> int:
         return len(self.strain)
 
     def __repr__(self) -> str:
         group = self.group.symbol if self.group else "unknown group"
         largest = np.linalg.norm(self.strain, axis=1).max(initial=0.0)
-        return f"StrainData({len(self)} states, {group}, |E| ≤ {largest:.3f}, {self.units}, {self.kind})"
+        ranges = (
+            ""
+            if self.inputs is None
+            else "".join(
+                f", {name} {low:g} … {high:g}"
+                for name, low, high in zip(
+                    self.input_names, self.inputs.min(axis=0), self.inputs.max(axis=0), strict=True
+                )
+            )
+        )
+        return f"StrainData({len(self)} states, {group}, |E| ≤ {largest:.3f}, {self.units}, {self.kind}{ranges})"
 
     def take(self, rows: Any) -> StrainData:
         """The states with the given indices or mask."""
@@ -172,8 +211,80 @@ class StrainData:
         parts = {name: None if array is None else array[index] for name, array in arrays.items()}
         return replace(self, names=[self.names[i] for i in index], **parts)
 
+    def referred_to(self, stretch: Any, cell_ref: Any = None) -> StrainData:
+        """The same states counted from another reference cell.
+
+        Parameters
+        ----------
+        stretch : (3, 3)
+            Deformation gradient G from the new reference cell to the present one, det G > 0: F → F G. It must commute
+            with the symmetry where the group is to stay, as an isotropic stretch of a cubic crystal does.
+        cell_ref : (3, 3), optional
+            Edges of the new cell in Å, where they are to be kept.
+
+        Returns
+        -------
+        StrainData
+            E = ½ (FᵀF − 1), S = J F⁻¹ σ F⁻ᵀ with the new F, and the energy per volume of the new cell.
+        """
+        gradient = np.asarray(stretch, dtype=float)
+        if gradient.shape != (3, 3) or not np.linalg.det(gradient) > 0:
+            raise ValueError(
+                f"StrainData.referred_to: expected a stretch (3, 3) with det > 0, got {gradient.tolist()}. Isotropic: "
+                "edge / new edge times the identity."
+            )
+        if self.group is not None:
+            operations = self.group.laue.sample(24, np.random.default_rng(0))
+            metric = gradient @ gradient.T
+            if np.abs(operations @ metric @ np.swapaxes(operations, 1, 2) - metric).max() > 1e-6:
+                raise ValueError(
+                    f"StrainData.referred_to: expected a stretch that {self.group.symbol} leaves alone, got "
+                    f"{gradient.tolist()}. From another reference the states would show a lower symmetry."
+                )
+        present = self.deformation_gradient @ gradient
+        energy = None if self.energy is None else self.energy * np.linalg.det(gradient)
+        return replace(
+            self, strain=green_lagrange(present), stress=second_piola(self.cauchy, present), energy=energy,
+            deformation_gradient=present, cell_ref=cell_ref,
+        )  # fmt: skip
+
+    @classmethod
+    def joined(cls, parts: Sequence[StrainData]) -> StrainData:
+        """Several data sets of one material as one: the same group, units, kind, inputs, and the same reference cell
+        (see `referred_to`). What only some of them have is left out; the structure is the first one's.
+
+        Raises
+        ------
+        ValueError
+            Where they differ.
+        """
+        first = parts[0]
+        for part in parts[1:]:
+            for name in ("group", "units", "kind", "input_names"):
+                if getattr(part, name) != getattr(first, name):
+                    raise ValueError(
+                        f"StrainData.joined: expected data sets of one {name}, got {getattr(first, name)!r} and "
+                        f"{getattr(part, name)!r}. Convert them first."
+                    )
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            if all(getattr(part, name) is not None for part in parts) else None
+            for name in _SHAPES if name != "cell_ref"
+        }  # fmt: skip
+        if arrays["series"] is not None:
+            # a label names another path in each part
+            part = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
+            arrays["series"] = np.unique(np.stack([part, arrays["series"]]), axis=1, return_inverse=True)[1].reshape(-1)
+        cells = [part.cell_ref for part in parts]
+        same = all(cell is not None and cells[0] is not None and np.allclose(cell, cells[0]) for cell in cells)
+        return replace(
+            first, **arrays, cell_ref=cells[0] if same else None, names=[name for part in parts for name in part.names],
+            provenance={"joined": [part.provenance for part in parts]},
+        )  # fmt: skip
+
     def orbits(self, tolerance: float | None = None) -> np.ndarray:
-        """Label (n,) of each state's symmetry orbit: states that the group maps onto each other share one.
+        """Label (n,) of each state's symmetry orbit: states that the group maps onto each other share one, where their
+        inputs are the same.
 
         Parameters
         ----------
@@ -198,6 +309,11 @@ class StrainData:
         else:
             turns = np.eye(6)[None] if group is None else mandel_rotation(group.rotations)
             images = strain @ np.swapaxes(turns, 1, 2)
+        if self.inputs is not None:
+            # whole numbers apart, further than any tolerance
+            label = np.unique(self.inputs, axis=0, return_inverse=True)[1].reshape(-1, 1).astype(float)
+            strain = np.concatenate([strain, label], axis=1)
+            images = np.concatenate([images, np.broadcast_to(label, (len(images), *label.shape))], axis=2)
         tree = KDTree(strain)
         pairs = [KDTree(image).sparse_distance_matrix(tree, tolerance, output_type="coo_matrix") for image in images]
         rows = np.concatenate([pair.row for pair in pairs])
@@ -227,7 +343,9 @@ class StrainData:
             "frame": json.dumps(None if self.group is None else self.group.frame.tolist()),
             "point_group": "" if self.group is None else self.group.symbol,
         }
-        values = {"structure": self.structure, "provenance": self.provenance, "names": self.names}
+        values: dict[str, Any] = {"structure": self.structure, "provenance": self.provenance, "names": self.names}
+        if self.input_names:
+            values["input_names"] = list(self.input_names)
         texts = {name: json.dumps(value, default=_plain) for name, value in values.items()}
         write_record(Path(path), attributes, texts, arrays)
 
@@ -276,7 +394,7 @@ def _plain(value: Any) -> Any:
 
 def _read_hdf5(path: Path) -> StrainData:
     axes = {name: len(tail) + (name != "cell_ref") for name, tail in _SHAPES.items()}
-    attributes, texts, arrays = read_record(path, ("structure", "provenance", "names"), axes)
+    attributes, texts, arrays = read_record(path, ("structure", "provenance", "names", "input_names"), axes)
     if attributes.get("schema") != SCHEMA or attributes.get("content", _CONTENT) != _CONTENT:
         raise ValueError(
             f"{path.name}: expected strain data of schema {SCHEMA}, got schema {attributes.get('schema', 'none')} of "
@@ -289,7 +407,7 @@ def _read_hdf5(path: Path) -> StrainData:
     try:
         frame = json.loads(str(attributes["frame"]))
         parsed = {name: json.loads(text) for name, text in texts.items()}
-        kinds = {"structure": (dict, type(None)), "provenance": (dict,), "names": (list,)}
+        kinds = {"structure": (dict, type(None)), "provenance": (dict,), "names": (list,), "input_names": (list,)}
         for name, value in parsed.items():
             if not isinstance(value, kinds[name]):
                 raise ValueError(f"{name} is a JSON {type(value).__name__}")

@@ -67,12 +67,13 @@ class NotConverged(RuntimeError):
 
 
 class OutOfRange(ValueError):
-    """A converged state has strains beyond the range on which a law was trained; the displacement is rolled back.
+    """A converged state has strains or inputs beyond the range on which a law was trained; the displacement is rolled
+    back.
 
     Attributes
     ----------
     strain_norm, max_strain : float
-        Largest |E| found, and the trained range.
+        Largest |E| found (from the stress-free cell of the inputs, if any), and the trained range.
     x : array (3,)
         Reference coordinates of the quadrature point.
     cell : int
@@ -83,11 +84,19 @@ class OutOfRange(ValueError):
         Number of points out of range on all ranks.
     """
 
-    def __init__(self, strain_norm: float, max_strain: float, x: Any, cell: int, load: float | None, count: int):
+    def __init__(
+        self, strain_norm: float, max_strain: float, x: Any, cell: int, load: float | None, count: int, inputs: str = ""
+    ) -> None:
         self.strain_norm, self.max_strain, self.x, self.cell = strain_norm, max_strain, np.asarray(x), cell
         self.load, self.count = load, count
         place = ", ".join(f"{c:.2f}" for c in self.x)
         at = "" if load is None else f", load {load:g}"
+        if inputs:
+            super().__init__(
+                f"EquilibriumProblem: expected inputs within the trained range, got {inputs} at x = ({place}), cell {cell}"
+                f'{at}.\nExtend the data to these inputs, or pass out_of_range="flag" or "cut".'
+            )
+            return
         super().__init__(
             f"EquilibriumProblem: expected converged strains within the trained range |E| ≤ {max_strain:.3f}, "
             f"got {strain_norm:.3f} at x = ({place}), cell {cell}{at}.\n"
@@ -105,19 +114,23 @@ def find_out_of_range(materials: Sequence[QuadratureMaterial], load: float | Non
         count = comm.allreduce(int(np.count_nonzero(outside)))
         if count == 0:
             continue
-        norms = np.where(outside, np.linalg.norm(material.strain, axis=1), -1.0)
+        # inputs out of range come before strains: whatever their strain is
+        beyond = material.inputs.beyond(material.cells)
+        sizes = np.linalg.norm(material.inputs.elastic_strain(material.strain, material.cells), axis=1)
+        norms = np.where(outside, np.where(beyond > 0, 1e3 + beyond, sizes), -1.0)
         point = int(np.argmax(norms)) if len(norms) else -1
-        largest, rank = comm.allreduce((float(norms[point]) if len(norms) else -1.0, comm.rank), op=MPI.MAXLOC)
+        _, rank = comm.allreduce((float(norms[point]) if len(norms) else -1.0, comm.rank), op=MPI.MAXLOC)
         found = None
         coordinates = material.points()
         if comm.rank == rank:
             cell = np.array([material.point_cells()[point]], dtype=np.int32)
             index = material.mesh.topology.index_map(3).local_to_global(cell)[0]
-            found = (coordinates[point], int(index))
-        x, cell_index = comm.bcast(found, root=rank)
+            where = material.inputs.described(material.cells, point) if beyond[point] > 0 else ""
+            found = (coordinates[point], int(index), float(sizes[point]), where)
+        x, cell_index, size, named = comm.bcast(found, root=rank)
         limit = material.law.max_strain
-        if worst is None or largest / limit > worst.strain_norm / worst.max_strain:
-            worst = OutOfRange(largest, limit, x, cell_index, load, count)
+        if worst is None or named or size / limit > worst.strain_norm / worst.max_strain:
+            worst = OutOfRange(size, limit, x, cell_index, load, count, named)
     return worst
 
 

@@ -14,6 +14,7 @@ from constitutive.stability import acoustic_eigenvalue
 from crystals import mandel
 
 from . import dolfinx_versions as versions
+from .inputs import Inputs
 from .kinematics import matrix_ufl, strain_ufl, strain_variation_ufl, tensor_ufl
 from .orientation import Orientation
 from .output import write_points
@@ -50,6 +51,9 @@ class QuadratureMaterial:
         Rotation Q crystal → sample; its columns are the crystal axes in the sample. Arrays count this rank's cells.
     subdomain : (MeshTags, int), optional
         Cell tags and the tag of the cells made of this material. Materials that share a form must share the tags.
+    inputs : float, Constant, Function or UFL expression, or a sequence of one for each input, optional
+        Values of the law's `input_names` (temperature, composition), read again at every update: a Constant serves as
+        the load of `EquilibriumProblem.steps`, a Function as a temperature field.
 
     Attributes
     ----------
@@ -68,7 +72,7 @@ class QuadratureMaterial:
     ------
     ValueError
         For a mesh that is not three-dimensional, a law whose strain measure is not that of `kinematics`, a matrix
-        that is no rotation, a law with internal variables.
+        that is no rotation, a law with internal variables, inputs that do not fit the law.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class QuadratureMaterial:
         kinematics: str = "finite",
         orientation: Any = None,
         subdomain: tuple[Any, int] | None = None,
+        inputs: Any = None,
     ) -> None:
         where = "QuadratureMaterial"
         mesh = u.function_space.mesh
@@ -146,6 +151,7 @@ class QuadratureMaterial:
         self.first_piola_ufl = ufl.dot(deformation, self.second_piola_ufl)
         jacobian: Any = ufl.det(deformation)
         self.cauchy_ufl = ufl.dot(self.first_piola_ufl, deformation.T) / jacobian
+        self.inputs = Inputs(inputs, law, u, self._reference_points)
         self._watched = self._compile(ufl.as_vector(watched))
         self._watched_size = len(watched)
         self._gradient = None
@@ -193,7 +199,7 @@ class QuadratureMaterial:
         strain = np.ascontiguousarray(values[:, :6])
         if self.orientation is not None:
             strain = self.orientation.to_crystal(strain)
-        response = self.law.response(strain, tangent=tangent)
+        response = self.law.response(strain, inputs=self.inputs.values(self.cells), tangent=tangent)
         status = np.array(response.status)
         if self._watched_size > 6:
             # E cannot tell a mirrored cell from a sound one; the comparison is false for NaN too
@@ -260,7 +266,7 @@ class QuadratureMaterial:
         At the strain of the last update; see `constitutive.stability`. About two milliseconds a point: for output, not
         for every iteration.
         """
-        values = acoustic_eigenvalue(self.law, self._strain)
+        values = acoustic_eigenvalue(self.law, self._strain, inputs=self.inputs.values(self.cells))
         # a mirrored cell has the strain of a sound one
         values[self.status == INVALID] = np.nan
         return values

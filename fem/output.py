@@ -61,8 +61,9 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
 
     Datasets, n points of all ranks: `points (n, 3)` reference coordinates, `cell (n)` global cell index, `volume (n)`,
     `strain (n, 6)` and `strain_crystal (n, 6)`, `second_piola (n, 6)`, `cauchy (n, 6)`,
-    `deformation_gradient (n, 3, 3)`, `energy (n)`, `status (n)`. Vectors are Mandel (11 22 33 23 13 12) in the sample
-    frame, except `strain_crystal`. The file appears under its name only when it is complete.
+    `deformation_gradient (n, 3, 3)`, `energy (n)`, `status (n)`, and `inputs (n, k)` for a law that has some. Vectors
+    are Mandel (11 22 33 23 13 12) in the sample frame, except `strain_crystal`. The file appears under its name only
+    when it is complete.
 
     Parameters
     ----------
@@ -98,6 +99,9 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
         "energy": material.energy,
         "status": material.status,
     }
+    inputs = material.inputs.values(material.cells)
+    if inputs is not None:
+        local["inputs"] = inputs
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     failure = None
     try:
