@@ -47,6 +47,11 @@ def check(data: StrainData) -> None:
     """
     if data.group is None:
         raise ValueError("fit: expected data with a point group, got none. Give a structure or --point-group.")
+    if data.inputs is not None:
+        raise ValueError(
+            f"fit: expected data without inputs, got {', '.join(data.input_names)}. Use fit_parametric, or take the states "
+            "of one value."
+        )
     distinct = len(np.unique(data.orbits()))
     if distinct < 2 * NETWORK_FOLDS:
         raise ValueError(

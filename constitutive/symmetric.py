@@ -71,6 +71,7 @@ class SymmetricLaw(Law):
         As in `Law`.
     """
 
+    network: Any  # a `SymmetricNetwork`; torch's stubs know no modules of one's own
     basis: Tensor
     turn: Tensor | None
     pinned_stiffness: Tensor | None

@@ -13,7 +13,7 @@ All of them are functions N(x) of x = E/s in the group's standard frame, smooth,
 from __future__ import annotations
 
 import itertools
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -187,7 +187,7 @@ class DirectionalNetwork(torch.nn.Module):
         change_slope = self.volume.gradient(table)[:, 0] / 3.0
         value, by_change, start = torch.zeros_like(change[:, 0]), torch.zeros_like(change[:, 0]), 0
         stretch_slopes, curvatures = [], []
-        for network, size in zip(self.orbits, self.sizes, strict=True):
+        for network, size in zip(cast("list[ScalarNetwork]", self.orbits), self.sizes, strict=True):
             part = along[:, start : start + size]
             z = torch.stack([part, change.expand(n, size)], dim=2).reshape(n * size, 2)
             if tangent:

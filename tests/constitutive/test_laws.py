@@ -262,7 +262,7 @@ class TestSignature:
             self.law.response(np.zeros((2, 6)), state=np.zeros((2, 3)))
         with pytest.raises(ValueError, match="expected a Hermann"):
             SymmetricLaw("m3n")
-        with pytest.raises(ValueError, match="order from 2 to 6"):
+        with pytest.raises(ValueError, match="order from 1 to 6"):
             SymmetricLaw("m-3m", order=9)
 
     def test_repr_says_constants_range_and_error(self) -> None:
