@@ -164,16 +164,20 @@ def _refuse_unread(context: click.Context, names: tuple[str, ...], kind: str) ->
     show_default=True,
     help="Cross-validation folds, by symmetry orbit; 0 for none. Off for tables.",
 )
+@click.option("--elliptic-box", type=float, help="Keep strains with all |E_i| up to this strongly elliptic.")
+@click.option("--report", type=click.Path(path_type=Path), help="HTML report to write: parity, constants, curves.")
 @click.option("--seed", default=0, show_default=True, help="Seed of splits and initial weights.")
 @_json
 @_sentence
 def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None, skip_frames: str, stress_units: str,
         stress_sign: str, point_group: str | None, units: str | None, columns: str | None, fit_glob: str,
-        test_glob: str | None, folds: int, seed: int, as_json: bool) -> None:  # fmt: skip
+        test_glob: str | None, folds: int, elliptic_box: float | None, report: Path | None, seed: int,
+        as_json: bool) -> None:  # fmt: skip
     """Fit a symmetric law to strain, energy and stress.
 
     SOURCE is a data set (.h5), extended XYZ from your own DFT (.extxyz), or with --format table a folder of plain
-    tables. The point group is found from the structure. Data are questioned first: do stresses and energies agree?
+    tables. The point group is found from the structure. Data are questioned first: do stresses and energies agree? A
+    fit that was killed goes on where it stopped.
 
     \b
     constitutive fit copper.h5 -o copper.law
@@ -187,6 +191,8 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
 
     target = output or Path(source.resolve().name).with_suffix(".law")
     _check_output(target, (".law",), source)
+    if report is not None:
+        _check_output(report, (".html", ".htm"), source, "--report")
     xyz, tables = (
         ("reference_cell", "skip_frames", "stress_units", "stress_sign"),
         ("units", "columns", "fit_glob", "test_glob"),
@@ -215,8 +221,13 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     if folds:
         validation = cross_validate(data, folds=folds, seed=seed)
         say(str(validation))
-    law = fit_law(data, seed=seed, test=test)
+    checkpoint = target.with_name(f".{target.name}.progress")
+    law = fit_law(data, seed=seed, test=test, elliptic_box=elliptic_box, checkpoint=checkpoint)
     law.save(target)
+    if report is not None:
+        from .report import write_report
+
+        write_report(law, data, report)
     figures = law.metadata["fit"]
     reference = law.metadata["reference"]
     lines = [f"{law!r}"]

@@ -23,6 +23,7 @@ from crystals.moduli import is_stable
 
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
+from .elliptic_fit import keep_elliptic
 from .least_squares import PolynomialFit
 from .selection import (
     NETWORK_FOLDS,
@@ -78,6 +79,7 @@ def fit(
     measure: float | None = None,
     held_out: float = 0.2,
     test: StrainData | None = None,
+    elliptic_box: float | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> SymmetricLaw:
@@ -100,6 +102,8 @@ def fit(
         Share of symmetry orbits kept for the error that is reported; 0 keeps none.
     test : StrainData, optional
         Held-out states instead of a split.
+    elliptic_box : float, optional
+        Half-width of a box of strains, |E_i| in all six Mandel components, that is to stay strongly elliptic.
     checkpoint : path, optional
         File that keeps what is done, so that the same call goes on after a kill; removed at the end.
     progress : bool
@@ -129,7 +133,12 @@ def fit(
     use_energy = consistency is not None and consistency.use_energy
     with _one_thread_with_bar("fit", progress) as shown:
         fitted = fit_training(training, seed, use_energy, fixed, shown, kept)
+        box = {}
+        if elliptic_box is not None:
+            box = keep_elliptic(fitted.problem, elliptic_box, fitted.alpha, shown)
+            fitted.reference = fitted.problem.reference()
     law = _finish(fitted, data, training, testing, consistency, seed)
+    law.metadata["fit"].update(box)
     kept.done()
     return law
 
