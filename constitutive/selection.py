@@ -258,6 +258,9 @@ def network_alone(group: PointGroup) -> Choice:
     """The law without a polynomial: a directional network, or one of invariants where the group is infinite."""
     if not group.is_finite:
         return Choice(1, 0.0, 1.0, "invariants", (8, 8))
+    if group.laue.symbol in ("4/m", "6/m", "m-3"):
+        # the orbits of directions have the symmetry of 4/mmm, 6/mmm, m-3m: on their own they cannot tell these classes
+        return Choice(1, 0.0, 1.0, "average", (8, 8))
     orbits = len(lattice_directions(group.laue.symbol))
     width = next((w for w in (6, 5, 4) if orbits * (w * w + 5 * w) <= LARGEST_NETWORK), 3)
     return Choice(1, 0.0, 1.0, "directions", (width, width))
