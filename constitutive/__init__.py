@@ -13,6 +13,7 @@ from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
+from .polyconvex import PolyconvexLaw
 from .polynomial import PolynomialLaw
 from .storage import load, save
 from .symmetric import SymmetricLaw
@@ -28,6 +29,7 @@ __all__ = [
     "Law",
     "NeoHookeanLaw",
     "PiezoelectricLaw",
+    "PolyconvexLaw",
     "PolynomialLaw",
     "Response",
     "SymmetricLaw",

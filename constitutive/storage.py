@@ -21,13 +21,14 @@ from safetensors.torch import save_file
 from .electromechanical import PiezoelectricLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
+from .polyconvex import PolyconvexLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
 
 SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"
 _LAWS: dict[str, type[Law]] = {
-    law.__name__: law for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw)
+    law.__name__: law for law in (SymmetricLaw, PolyconvexLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw)
 }
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
