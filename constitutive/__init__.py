@@ -11,6 +11,7 @@ from .audit import Audit, audit
 from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
+from .guarantees import FAMILIES, Guarantees, guarantee_table, guarantees
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
 from .polyconvex import PolyconvexLaw
@@ -20,12 +21,14 @@ from .symmetric import SymmetricLaw
 
 __version__ = "0.1.0"
 __all__ = [
+    "FAMILIES",
     "INVALID",
     "OK",
     "OUT_OF_RANGE",
     "VACUUM_PERMITTIVITY",
     "Audit",
     "CrossValidation",
+    "Guarantees",
     "Law",
     "NeoHookeanLaw",
     "PiezoelectricLaw",
@@ -38,6 +41,8 @@ __all__ = [
     "first_piola",
     "first_piola_electromechanical",
     "fit",
+    "guarantee_table",
+    "guarantees",
     "load",
     "save",
 ]

@@ -10,49 +10,22 @@ from torch import Tensor
 
 from crystals import mandel
 from crystals.groups import PointGroup
-from crystals.rotations import mandel_rotation
 
 from .convex_network import ConvexNetwork
 from .law import Law
 from .network import softplus
 from .polynomial import frame_rotation, rotate_back
-from .symmetric_network import lattice_directions
+from .structural_tensors import selections, structural_tensors
 
-_LEVI_CIVITA = np.array([[[float(np.linalg.det(np.eye(3)[[i, j, k]])) for k in range(3)] for j in range(3)] for i in range(3)])
+_LEVI_CIVITA = np.array(
+    [[[float(np.linalg.det(np.eye(3)[[i, j, k]])) for k in range(3)] for j in range(3)] for i in range(3)]
+)
 
 
 def _polarisation() -> np.ndarray:
     """K (6, 6, 6), symmetric in all three, with cof C = ½ K C C and det C = ⅙ K C C C in Mandel components."""
     basis = mandel.from_mandel(np.eye(6))
     return np.einsum("ijk,lmn,ail,bjm,ckn->abc", _LEVI_CIVITA, _LEVI_CIVITA, basis, basis, basis, optimize=True)
-
-
-def structural_tensors(symbol: str) -> tuple[np.ndarray, np.ndarray]:
-    """Positive semidefinite tensors M_a (k, 3, 3) of unit trace and their permutations (c, k) by a Laue class.
-
-    For a finite class d⊗d along `lattice_directions`, turned into each other by its c rotations; for ∞/mm along and
-    across the axis; for ∞∞m the identity over 3.
-
-    Raises
-    ------
-    ValueError
-        For ∞/m: no average over its rotations exists, and its own structural tensors of second order are those of ∞/mm.
-    """
-    if symbol == "∞/m":
-        raise ValueError(
-            "PolyconvexLaw: not supported: ∞/m, whose second-order structural tensors cannot tell it from ∞/mm. "
-            "Use '∞/mm', or SymmetricLaw."
-        )
-    if symbol == "∞∞m":
-        return np.eye(3)[None] / 3.0, np.zeros((1, 1), dtype=int)
-    if symbol == "∞/mm":
-        return np.array([np.diag([0.0, 0.0, 1.0]), np.diag([0.5, 0.5, 0.0])]), np.arange(2)[None]
-    directions = np.concatenate(lattice_directions(symbol))
-    turned = np.einsum("gij,aj->gai", PointGroup(symbol).rotations, directions)
-    same = np.abs(np.einsum("gai,bi->gab", turned, directions))
-    permutations = np.argmax(same, axis=2)
-    assert np.all(np.abs(np.max(same, axis=2) - 1.0) < 1e-9)
-    return np.einsum("ai,aj->aij", directions, directions), permutations
 
 
 class _Reference(NamedTuple):
@@ -71,23 +44,30 @@ class PolyconvexLaw(Law):
     With λ_a = ‖F M_a^½‖, μ_a = ‖cof F M_a^½‖ for the structural tensors M_a of the class (stretches of the lattice
     directions, and of the areas across them), w = `energy_scale` and s = `strain_scale`,
 
-        W / w = N(λ, μ, J) − N(1, 1, 1) + (q 1 − T):E − γ (J − 1) + q (e^{1−J} − 1) + g (J + 1/J − 2)².
+        W / w = N(λ, μ, J) − N(1, 1, 1) + (q 1 − T):E − γ (J − 1) + q f(J) + g (J + 1/J − 2)².
 
-    N is convex, and non-decreasing in λ_a and μ_a, which are convex in F and cof F (`ConvexNetwork`; the average over the
-    group of Klein et al. 2022, doi:10.1016/j.jmps.2021.104703, but of objective arguments). γ = ∂N/∂J and T, the rest of
-    the reference stress T + γ 1 of N, are exact, and q ≥ λ_max(T) + `strict`, so that (q 1 − T):E = ½ tr(C (q 1 − T)) + …
-    is convex in F. In cubic and isotropic classes T is spherical and the compensation acts as the −p (J − 1) of Linden et
-    al. 2023 (doi:10.1016/j.jmps.2023.105363); elsewhere the tensor q 1 − T adds what a pressure cannot.
+    N is convex, and non-decreasing in λ_a and μ_a, which are convex in F and cof F (group averages as in Klein et al.
+    2022, doi:10.1016/j.jmps.2021.104703, but of objective arguments). Its reference stress is T + γ 1 with γ = ∂N/∂J and
+    T ≥ 0. With q ≥ λ_max(T) + `strict` the term (q 1 − T):E, which is ½ tr(C (q 1 − T)) but for a constant, is convex in
+    F, and f(J) = 1 − J + s² (√(1 + (J − 1)²/s²) − 1) is convex with f′(1) = −1: the stresses T + γ 1, q 1 − T, −γ 1 and
+    −q 1 cancel. Where T is spherical (cubic, isotropic) this is the −p (J − 1) of Linden et al. 2023
+    (doi:10.1016/j.jmps.2023.105363), but for f″(1) = 1, which keeps C(0) positive; elsewhere q 1 − T adds what no
+    pressure can.
 
-    Kept for any parameters: W(0) = 0 and S(0) = 0; polyconvexity; acoustic tensor ≥ w `strict` at every F; C(0) ≥ 0, and
-    positive definite for `strict` > 0; W → ∞ as J → 0, by a term of zero value, slope and curvature at J = 1.
+    Kept for any parameters: W(0) = 0 and S(0) = 0; polyconvexity; acoustic tensor ≥ w `strict` at every F; C(0) positive
+    definite (semidefinite for `strict` = 0); W → ∞ as J → 0, by a term of zero value, slope and curvature at J = 1.
 
     Parameters
     ----------
     group : PointGroup or str
         Any group but ∞ and ∞/m; the law uses its Laue class.
     widths : tuple of int
-        Hidden layers of the network.
+        Hidden layers of each network.
+    network : str, optional
+        'directions': N = Σ_k mean_a φ_k(λ_a, μ_a, J) over the orbits k of lattice directions. 'average': the mean over
+        the rotations of the class of one network of all λ, μ and J. 'invariants': one network of ‖F M^½‖, ‖cof F M^½‖
+        along and across the axis (∞/mm) or of ‖F‖, ‖cof F‖ (∞∞m), and J. By default the last for limit groups, 'average'
+        for 4/m, 6/m and m-3, which directions one by one cannot tell from 4/mmm, 6/mmm and m-3m, else 'directions'.
     strict : float
         Lower bound of the smallest eigenvalue of the acoustic tensor, over `energy_scale`; ≥ 0.
     energy_scale : float
@@ -114,8 +94,9 @@ class PolyconvexLaw(Law):
     def __init__(
         self,
         group: PointGroup | str,
-        widths: tuple[int, ...] = (16, 16),
+        widths: tuple[int, ...] = (8, 8),
         *,
+        network: str | None = None,
         strict: float = 1e-3,
         energy_scale: float = 1.0,
         strain_scale: float = 0.05,
@@ -132,12 +113,15 @@ class PolyconvexLaw(Law):
         if not 0 <= strict < float("inf"):
             raise ValueError(f"PolyconvexLaw: expected strict ≥ 0, got {strict}.")
         self.strict, self.energy_scale, self.strain_scale = float(strict), float(energy_scale), float(strain_scale)
-        tensors, permutations = structural_tensors(group.laue.symbol)
-        k = len(tensors)
-        both = np.concatenate([permutations, permutations + k, np.full((len(permutations), 1), 2 * k)], axis=1)
-        self.network = ConvexNetwork(both, tuple(widths), seed)
+        self.form, seen = selections(network, group.laue.symbol)
+        tensors = np.concatenate(structural_tensors(group.laue.symbol))
+        k, self.widths = len(tensors), tuple(widths)
+        self.networks = torch.nn.ModuleList(
+            ConvexNetwork(np.concatenate([c, c + k, np.full((len(c), 1), 2 * k)], axis=1), self.widths, seed + 1000 * i)
+            for i, c in enumerate(seen)
+        )
         self.margin = torch.nn.Parameter(torch.tensor(-1.0, dtype=torch.float64))
-        self.log_growth = torch.nn.Parameter(torch.tensor(-5.0, dtype=torch.float64))
+        self.growth = torch.nn.Parameter(torch.tensor(-5.0, dtype=torch.float64))
         self._spherical = group.laue.system in ("cubic", "isotropic")
         self.register_buffer("tensors", torch.from_numpy(mandel.to_mandel(tensors)), persistent=False)
         self.register_buffer("polarisation", torch.from_numpy(_polarisation()), persistent=False)
@@ -151,7 +135,7 @@ class PolyconvexLaw(Law):
 
     def config(self) -> dict[str, Any]:
         return {
-            "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "widths": list(self.network.widths),
+            "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "widths": list(self.widths), "network": self.form,
             "strict": self.strict, "energy_scale": self.energy_scale, "strain_scale": self.strain_scale,
             "units": self.units, "max_strain": self.max_strain,
         }  # fmt: skip
@@ -166,17 +150,19 @@ class PolyconvexLaw(Law):
         return (torch.cat([along, across, jacobian[:, None]], dim=1) - 1.0) / self.units_of_inputs
 
     def _pressure(self, jacobian: Tensor, rest: _Reference) -> tuple[Tensor, Tensor, Tensor]:
-        """R = −γ (J − 1) + q (e^{1−J} − 1) + g (J + 1/J − 2)² with its first two derivatives, each (n,)."""
-        decay = torch.exp(1.0 - jacobian)
+        """R = −γ (J − 1) + q f(J) + g (J + 1/J − 2)² with its first two derivatives, each (n,)."""
+        r = self.strain_scale
+        root = torch.sqrt(1.0 + ((jacobian - 1.0) / r) ** 2)
         apart, slope, bend = (jacobian - 1.0) ** 2 / jacobian, 1.0 - jacobian**-2, 2.0 * jacobian**-3
-        value = -rest.pressure * (jacobian - 1.0) + rest.spread * (decay - 1.0) + rest.growth * apart**2
-        first = -rest.pressure - rest.spread * decay + 2.0 * rest.growth * apart * slope
-        return value, first, rest.spread * decay + 2.0 * rest.growth * (slope**2 + apart * bend)
+        value = (rest.spread + rest.pressure) * (1.0 - jacobian) + rest.spread * r**2 * (root - 1.0)
+        first = rest.spread * (jacobian - 1.0) / root - (rest.spread + rest.pressure)
+        second = rest.spread * root**-3 + 2.0 * rest.growth * (slope**2 + apart * bend)
+        return value + rest.growth * apart**2, first + 2.0 * rest.growth * apart * slope, second
 
     def _terms(
         self, strain: Tensor, tangent: bool, rest: _Reference | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """s² N, and R where the reference is given: value (n,), ∂/∂E (n, 6), 21 entries of ∂²/∂E², ∂/∂J (n,)."""
+        """W / w, or s² N where no reference is given: value (n,), ∂/∂E (n, 6), 21 entries of ∂²/∂E², ∂/∂J (n,)."""
         s, k = self.strain_scale, len(self.tensors)
         right_cauchy_green = self.identity + 2.0 * strain
         bilinear = (right_cauchy_green @ self.polarisation.reshape(6, 36)).reshape(-1, 6, 6)
@@ -188,20 +174,27 @@ class PolyconvexLaw(Law):
         halves = torch.cat([self.tensors.expand(len(strain), k, 6), self.tensors @ bilinear, cofactor[:, None]], dim=1)
         roots = torch.cat([along, across, jacobian[:, None]], dim=1)
         directions = halves / roots[:, :, None]
-        z, bent = self._inputs(along, across, jacobian), None
-        if tangent:
-            value, slope, hessian = self.network.curvature(z, directions / self.units_of_inputs[:, None])
-            bent = s**2 * hessian
-        else:
-            value, slope = self.network.gradient(z)
-        value, slope = s**2 * value, s**2 * slope / self.units_of_inputs
+        z = self._inputs(along, across, jacobian)
+        scaled = directions / self.units_of_inputs[:, None]
+        value, slope = torch.zeros_like(jacobian), torch.zeros_like(z)
+        bent = torch.zeros(len(z), 6, 6, dtype=z.dtype, device=z.device) if tangent else None
+        for network in self.networks:
+            if bent is not None:
+                local, weight, hessian = network.curvature(z, scaled)
+                bent = bent + s**2 * hessian
+            else:
+                local, weight = network.gradient(z)
+            value, slope = value + s**2 * local, slope + s**2 * weight / self.units_of_inputs
+        stress = (slope[:, None] @ directions)[:, 0]
         if rest is not None:
             added, first, second = self._pressure(jacobian, rest)
-            value, slope = value + added, torch.cat([slope[:, :-1], slope[:, -1:] + first[:, None]], dim=1)
+            volume = directions[:, -1]
+            # summed in this order, what cancels at E = 0 cancels to the last bit
+            value = (value - rest.value) + (added + strain @ self._tension(rest))
+            stress = (stress - rest.stress) + ((rest.spread + rest.pressure) * self.identity + first[:, None] * volume)
+            slope = torch.cat([slope[:, :-1], slope[:, -1:] + first[:, None]], dim=1)
             if bent is not None:
-                volume = directions[:, -1]
                 bent = bent + second[:, None, None] * volume[:, :, None] * volume[:, None, :]
-        stress = (slope[:, None] @ directions)[:, 0]
         if bent is None:
             return value, stress, None, slope[:, -1]
         # ∂²√u = ½ ∂²u / √u − ∂√u ∂√u / √u
@@ -222,20 +215,16 @@ class PolyconvexLaw(Law):
             # λ_max of a deviator is at most √⅔ of its norm; the norm is rounded off at 0, where it has no derivative
             deviator = tension - mean * self.identity
             spread = spread + torch.sqrt((2.0 / 3.0) * ((deviator**2).sum() + 1e-6))
-        return _Reference(value[0], stress[0], pressure[0], spread, softplus(self.log_growth))
+        return _Reference(value[0], stress[0], pressure[0], spread, 1e-6 + softplus(self.growth))
 
-    def _answer(self, strain: Tensor, tangent: bool, rest: _Reference) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Energy, stress and 21 tangent entries in units of `energy_scale` and the standard frame."""
-        value, stress, entries, _ = self._terms(strain, tangent, rest)
-        linear = (rest.spread + rest.pressure) * self.identity
-        # S(0) = 0 to the last bit: both differences vanish there
-        energy = (value - rest.value) + strain @ (linear - rest.stress)
-        return energy, (stress - rest.stress) + linear, entries
+    def _tension(self, rest: _Reference) -> Tensor:
+        """q 1 − T (6,), positive semidefinite."""
+        return (rest.spread + rest.pressure) * self.identity - rest.stress
 
     def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
         parameters: what fitting needs."""
-        return self._answer(strain, False, self._at_reference())[:2]
+        return self._terms(strain, False, self._at_reference())[:2]
 
     def extended_energy(self, gradient: Tensor, cofactor: Tensor, jacobian: Tensor) -> Tensor:
         """G(F, H, J) (n,), in `units`: jointly convex in its arguments, and W(F) = G(F, cof F, det F).
@@ -251,11 +240,16 @@ class PolyconvexLaw(Law):
             rest = self._at_reference()
             frame = torch.from_numpy(self.group.frame).to(gradient.device)
             first, second = (m.transpose(1, 2) @ m for m in (gradient @ frame, cofactor @ frame))
-            squares, areas = (m[:, mandel.ROWS, mandel.COLUMNS] * torch.from_numpy(mandel.WEIGHTS) for m in (first, second))
+            squares, areas = (
+                m[:, mandel.ROWS, mandel.COLUMNS] * torch.from_numpy(mandel.WEIGHTS) for m in (first, second)
+            )
             z = self._inputs(torch.sqrt(squares @ self.tensors.T), torch.sqrt(areas @ self.tensors.T), jacobian)
-            value = self.strain_scale**2 * self.network(z) - rest.value + self._pressure(jacobian, rest)[0]
-            linear = (rest.spread + rest.pressure) * self.identity - rest.stress
-            return self.energy_scale * (value + 0.5 * (squares - self.identity) @ linear)
+            value = (
+                self.strain_scale**2 * sum(network(z) for network in self.networks)
+                - rest.value
+                + self._pressure(jacobian, rest)[0]
+            )
+            return self.energy_scale * (value + 0.5 * (squares - self.identity) @ self._tension(rest))
 
     def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         # an optimiser changes parameters in place (their version rises) or puts other storage under them
@@ -265,7 +259,7 @@ class PolyconvexLaw(Law):
                 self._frozen, self._frozen_for = self._at_reference(), present
         if self.turn is not None:
             strain = strain @ self.turn.T
-        energy, stress, entries = self._answer(strain, tangent, self._frozen)
+        energy, stress, entries, _ = self._terms(strain, tangent, self._frozen)
         energy, stress = energy * self.energy_scale, stress * self.energy_scale
         entries = None if entries is None else entries * self.energy_scale
         if self.turn is not None:
