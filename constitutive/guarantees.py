@@ -81,7 +81,7 @@ def guarantee_table() -> str:
     rows = [("family", "classes", *(name.replace("_", " ") for name in Guarantees._fields))]
     for family, (classes, found) in _FAMILIES.items():
         refused = [symbol for symbol in STRAIN_CLASSES if symbol not in classes]
-        names = ("all but " + ", ".join(refused) if refused else "all") if len(classes) > 1 else classes[0]
+        names = "all" if not refused else f"all but {', '.join(refused)}" if len(classes) > 1 else ", ".join(classes)
         rows.append((family, names, *("yes" if cell else "no" for cell in found)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]

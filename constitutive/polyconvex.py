@@ -54,8 +54,8 @@ class PolyconvexLaw(Law):
     (doi:10.1016/j.jmps.2023.105363), but for f″(1) = 1, which keeps C(0) positive; elsewhere q 1 − T adds what no
     pressure can.
 
-    Kept for any parameters: W(0) = 0 and S(0) = 0; polyconvexity; acoustic tensor ≥ w `strict` at every F; C(0) positive
-    definite (semidefinite for `strict` = 0); W → ∞ as J → 0, by a term of zero value, slope and curvature at J = 1.
+    Kept for any parameters: W(0) = 0 and S(0) = 0; polyconvexity; acoustic tensor ≥ w `strict` at every F; C(0) ≥ 2 w
+    `strict`; W → ∞ as J → 0, by a term of zero value, slope and curvature at J = 1.
 
     Parameters
     ----------
@@ -83,6 +83,13 @@ class PolyconvexLaw(Law):
     ------
     ValueError
         For ∞ and ∞/m (not supported), and for widths, scales or `strict` out of range.
+
+    Notes
+    -----
+    C(0): let e be the deviator of E, t its trace, A and H the sums of M_a weighted by ∂N/∂λ_a and ∂N/∂μ_a, so that
+    T = A + (tr H) 1 − H. Beside the positive part of the network's own curvature, E·C(0)·E / w is at least
+    2 (q 1 − T):e² + H:e² + [A:e² − ⅔ t A:e + t² tr A / 9] + t² (q f″(1) − q/3 − 2 tr A / 9), from (M:e)² ≤ M:e² for unit
+    trace. The bracket is ≥ 0 by Cauchy–Schwarz, and tr A ≤ 3 (q − `strict`); what remains is ≥ 2 `strict` E·E.
     """
 
     tensors: Tensor
@@ -145,6 +152,9 @@ class PolyconvexLaw(Law):
         rest = {key: value for key, value in config.items() if key not in ("point_group", "frame", "widths")}
         return cls(PointGroup(config["point_group"], np.array(config["frame"])), tuple(config["widths"]), **rest)
 
+    def _parts(self) -> list[ConvexNetwork]:
+        return [network for network in self.networks if isinstance(network, ConvexNetwork)]
+
     def _inputs(self, along: Tensor, across: Tensor, jacobian: Tensor) -> Tensor:
         """What the network sees (n, 2k + 1)."""
         return (torch.cat([along, across, jacobian[:, None]], dim=1) - 1.0) / self.units_of_inputs
@@ -178,7 +188,7 @@ class PolyconvexLaw(Law):
         scaled = directions / self.units_of_inputs[:, None]
         value, slope = torch.zeros_like(jacobian), torch.zeros_like(z)
         bent = torch.zeros(len(z), 6, 6, dtype=z.dtype, device=z.device) if tangent else None
-        for network in self.networks:
+        for network in self._parts():
             if bent is not None:
                 local, weight, hessian = network.curvature(z, scaled)
                 bent = bent + s**2 * hessian
@@ -245,7 +255,7 @@ class PolyconvexLaw(Law):
             )
             z = self._inputs(torch.sqrt(squares @ self.tensors.T), torch.sqrt(areas @ self.tensors.T), jacobian)
             value = (
-                self.strain_scale**2 * sum(network(z) for network in self.networks)
+                self.strain_scale**2 * sum(network(z) for network in self._parts())
                 - rest.value
                 + self._pressure(jacobian, rest)[0]
             )

@@ -29,7 +29,7 @@ from crystals.moduli import smallest_acoustic_eigenvalue
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "cubic_lattice_bcc"
 PATHS = ("biaxial", "planar", "shear", "uniaxial", "volumetric")
 #: What `choose` found: weight decay and widths.
-DECAY, WIDTHS = 1e-8, (8, 8)
+DECAY, WIDTHS = 1e-9, (8, 8)
 #: The stiffness of the lattice is of this order, its strains reach this size and three times it (Pa, 1).
 ENERGY_SCALE, STRAIN_SCALE = 4000.0, 0.3
 

@@ -118,6 +118,9 @@ def test_rest_is_free_of_energy_and_stress_and_stable(symbol: str) -> None:
         assert rest.energy[0] == 0.0
         assert np.all(rest.stress == 0.0)
         assert np.linalg.eigvalsh(law.stiffness())[0] > 0.0
+        with torch.no_grad():
+            law.margin.fill_(-60.0)
+        assert np.linalg.eigvalsh(law.stiffness())[0] >= 2.0 * law.strict * law.energy_scale
 
 
 def test_growth_has_no_value_slope_or_curvature_at_rest() -> None:
@@ -210,7 +213,7 @@ def test_fit_of_a_known_polyconvex_material() -> None:
         wrong.backward()
         return wrong
 
-    start = float(loss())
+    start = loss().item()
     optimiser.step(loss)
     wrong = law.response(outside).stress - target[150:].numpy()
     error = np.sqrt(np.sum(wrong**2) / np.sum(target[150:].numpy() ** 2))
