@@ -12,12 +12,14 @@ from .driver import PointResponse, constrained_response, load_path
 from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
+from .guarantees import FAMILIES, Guarantees, guarantee_table, guarantees
 from .internal_variables import InternalVariableLaw
 from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
 from .neo_hooke import NeoHookeanLaw
 from .parametric import ParametricLaw
 from .parametric_fit import fit_parametric
 from .path_fit import fit_paths, path_error, path_stress
+from .polyconvex import PolyconvexLaw
 from .polynomial import PolynomialLaw
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
@@ -27,6 +29,7 @@ from .von_mises import VonMisesLaw
 
 __version__ = "0.1.0"
 __all__ = [
+    "FAMILIES",
     "INVALID",
     "OK",
     "OUT_OF_RANGE",
@@ -34,10 +37,12 @@ __all__ = [
     "Audit",
     "CrossValidation",
     "InternalVariableLaw",
+    "Guarantees",
     "Law",
     "NeoHookeanLaw",
     "ParametricLaw",
     "PiezoelectricLaw",
+    "PolyconvexLaw",
     "PolynomialLaw",
     "PointResponse",
     "Response",
@@ -53,6 +58,8 @@ __all__ = [
     "fit",
     "fit_parametric",
     "fit_paths",
+    "guarantee_table",
+    "guarantees",
     "load",
     "load_path",
     "path_error",

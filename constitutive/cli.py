@@ -520,5 +520,28 @@ def _plot(path: Path, rows: list[dict[str, Any]], title: str, units: str) -> Non
     plt.close(figure)
 
 
+@main.command()
+@_json
+@_sentence
+def families(as_json: bool) -> None:
+    """Print the families of laws: the symmetry classes each supports, and what it guarantees.
+
+    \b
+    constitutive families
+    """
+    from crystals.groups import STRAIN_CLASSES
+
+    from .guarantees import FAMILIES, guarantee_table, guarantees
+
+    def cell(family: str, symbol: str) -> dict[str, bool] | None:
+        try:
+            return guarantees(family, symbol)._asdict()
+        except ValueError:
+            return None
+
+    machine = {family: {symbol: cell(family, symbol) for symbol in STRAIN_CLASSES} for family in FAMILIES}
+    _print(guarantee_table(), machine, as_json)
+
+
 if __name__ == "__main__":
     main()

@@ -23,6 +23,7 @@ from .internal_variables import InternalVariableLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
 from .parametric import ParametricLaw
+from .polyconvex import PolyconvexLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
 from .von_mises import VonMisesLaw
@@ -33,6 +34,7 @@ _LAWS: dict[str, type[Law]] = {
     law.__name__: law
     for law in (
         SymmetricLaw,
+        PolyconvexLaw,
         PolynomialLaw,
         NeoHookeanLaw,
         PiezoelectricLaw,

@@ -24,9 +24,9 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_help_fits_a_screen_and_every_command_has_an_example() -> None:
     code, text, _ = run("--help")
     assert code == 0 and len(text.splitlines()) < 25
-    for command in ("atoms", "fit", "audit", "drive", "show", "report"):
+    for command in ("atoms", "fit", "audit", "drive", "show", "report", "families"):
         assert command in text
-        assert f"constitutive {command} " in run(command, "--help")[1]
+        assert f"constitutive {command}" in run(command, "--help")[1]
 
 
 def test_atoms_to_law_to_audit(tmp_path: Path) -> None:
