@@ -49,17 +49,17 @@ _NO_TURN = np.eye(6)[None]
 
 def plain(data: StrainData, seed: int = 0) -> Predict:
     """A network that knows nothing of the crystal."""
-    return _tuned(data, seed, _NO_TURN, _NO_TURN)
+    return tuned(data, seed)
 
 
 def augmented(data: StrainData, seed: int = 0) -> Predict:
     """The same network, trained on every proper rotation of every state that the Laue class makes equivalent."""
-    return _tuned(data, seed, _NO_TURN, _rotations(data))
+    return tuned(data, seed, copies=_rotations(data))
 
 
 def averaged(data: StrainData, seed: int = 0) -> Predict:
     """The mean of the same network over the proper rotations of the Laue class."""
-    return _tuned(data, seed, _rotations(data), _NO_TURN)
+    return tuned(data, seed, turns=_rotations(data))
 
 
 def _rotations(data: StrainData) -> np.ndarray:
@@ -181,13 +181,24 @@ def _turned(vectors: np.ndarray, turns: np.ndarray) -> np.ndarray:
     return np.concatenate([vectors @ turn.T for turn in turns])
 
 
-def _tuned(data: StrainData, seed: int, turns: np.ndarray, copies: np.ndarray) -> Predict:
-    """The network of the width and the number of steps with the least error on inner folds, trained on all of `data`."""
+def tuned(
+    data: StrainData, seed: int = 0, *, turns: np.ndarray = _NO_TURN, copies: np.ndarray = _NO_TURN,
+    widths: tuple[tuple[int, ...], ...] = WIDTHS,
+) -> Predict:  # fmt: skip
+    """The network of the widths and the number of steps with the least error on inner folds, trained on all of `data`.
+
+    Parameters
+    ----------
+    data, seed, turns, copies
+        As in `Network`.
+    widths : tuple of tuples of int
+        Hidden layers to choose from.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        widths, steps = _choose(data, seed, turns, copies)
-        network = Network(data, widths, seed, turns, copies)
+        chosen, steps = _choose(data, seed, turns, copies, widths)
+        network = Network(data, chosen, seed, turns, copies)
         for number, _ in enumerate(network.walk()):
             if number == steps:
                 break
@@ -196,17 +207,19 @@ def _tuned(data: StrainData, seed: int, turns: np.ndarray, copies: np.ndarray) -
     return network.stress
 
 
-def _choose(data: StrainData, seed: int, turns: np.ndarray, copies: np.ndarray) -> tuple[tuple[int, ...], int]:
+def _choose(
+    data: StrainData, seed: int, turns: np.ndarray, copies: np.ndarray, candidates: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[int, ...], int]:
     orbits = data.orbits()
     folds = orbit_folds(orbits, FOLDS, seed)
     looked_at = max(1, min(FOLDS, MANY_ORBITS // len(np.unique(orbits))))
-    wrong = np.zeros((len(WIDTHS), len(ALPHAS) * STEPS))
+    wrong = np.zeros((len(candidates), len(ALPHAS) * STEPS))
     for fold in range(looked_at):
         inside = folds != fold
         strain, stress = data.strain[~inside], data.stress[~inside]
-        for row, widths in zip(wrong, WIDTHS, strict=True):
+        for row, widths in zip(wrong, candidates, strict=True):
             network = Network(data.take(inside), widths, seed + fold, turns, copies)
             for number, _ in enumerate(network.walk()):
                 row[number] += np.sum((network.stress(strain) - stress) ** 2)
     best, steps = np.unravel_index(np.argmin(wrong), wrong.shape)
-    return WIDTHS[int(best)], int(steps)
+    return candidates[int(best)], int(steps)
