@@ -41,7 +41,10 @@ CRYSTALS: dict[str, tuple[Callable[[], Atoms], str]] = {
     "CuAu L1_0": (lambda: stacked(("Cu", "Au"), (1, 1, 0), [[1, -1, 0], [0, 0, 1], [1, 1, 0]], 3.85), "4/mmm"),
     "CuPt L1_1": (lambda: stacked(("Cu", "Pt"), (1, 1, 1), [[1, -1, 0], [0, 1, -1], [0, 1, 1]], 3.77), "-3m"),
     "Ni2Pt": (lambda: stacked(("Pt", "Ni", "Ni"), (1, 1, 2), [[1, -1, 0], [1, 0, 1], [0, 0, 3]], 3.65), "mmm"),
-    "Pd4Au (113)": (lambda: stacked(("Au", "Pd", "Pd", "Pd", "Pd"), (2, 2, 1), [[1, -1, 0], [1, 0, -2], [0, 0, 5]], 3.95), "2/m"),
+    "Pd4Au (113)": (
+        lambda: stacked(("Au", "Pd", "Pd", "Pd", "Pd"), (2, 2, 1), [[1, -1, 0], [1, 0, -2], [0, 0, 5]], 3.95),
+        "2/m",
+    ),
 }
 
 
@@ -91,4 +94,6 @@ if __name__ == "__main__":
     for crystal in CRYSTALS:
         for chosen in ("wide", "narrow"):
             data = states(crystal, chosen)
-            print(f"{crystal:<12} {chosen:<7} {data}  {data.provenance['non_elliptic_states']} not elliptic", flush=True)
+            print(
+                f"{crystal:<12} {chosen:<7} {data}  {data.provenance['non_elliptic_states']} not elliptic", flush=True
+            )

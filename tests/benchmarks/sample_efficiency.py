@@ -117,11 +117,15 @@ def table(errors: dict[str, np.ndarray], seconds: dict[str, float], symmetry: di
         for number in every:
             column = found[:, numbers.index(number)] if number in numbers else np.array([np.nan])
             whole = np.all(np.isfinite(column))
-            cells.append(f"{100 * column.mean():.2f} ({100 * column.min():.2f}–{100 * column.max():.2f})" if whole else "–")
+            cells.append(
+                f"{100 * column.mean():.2f} ({100 * column.min():.2f}–{100 * column.max():.2f})" if whole else "–"
+            )
         row = "".join(f"{cell:>18}" for cell in cells)
         lines.append(f"{name:<20}{row}{symmetry[name]:>17.1e}{seconds[name]:>11.0f}")
     for target in (0.05, TARGET, 0.01):
-        lines.append(f"\nstates needed for {100 * target:g} %, interpolated on each seed's log-log curve, and over the plain network's")
+        lines.append(
+            f"\nstates needed for {100 * target:g} %, interpolated on each seed's log-log curve, and over the plain network's"
+        )
         needed = {
             name: [states_needed(CONTENDERS[name][1], np.nan_to_num(row, nan=np.inf), target) for row in found]
             for name, found in errors.items()
@@ -155,7 +159,7 @@ def picture(errors: dict[str, np.ndarray], path: Path) -> None:
     axes.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.set_title("EMT copper, |E| ≤ 0.08: mean and range of three seeds", fontsize=10)
+    axes.set_title(f"EMT copper, |E| ≤ 0.08: mean and range of {len(SEEDS)} seeds", fontsize=10)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,15 +89,15 @@ def test_inner_folds_hold_back_whole_orbits(monkeypatch: pytest.MonkeyPatch) -> 
     """A validation state whose twin is trained on would choose the network that memorises."""
     data = made(10, 0)
     twins = replace(
-        data, strain=np.concatenate([data.strain, data.strain @ TURNS[5].T]), energy=np.tile(data.energy, 2),
+        data, strain=np.concatenate([data.strain, data.strain @ TURNS[5].T]), energy=np.tile(np.asarray(data.energy), 2),
         stress=np.concatenate([data.stress, data.stress @ TURNS[5].T]), names=[],
         deformation_gradient=np.tile(data.deformation_gradient, (2, 1, 1)), cauchy=np.tile(data.cauchy, (2, 1)),
     )  # fmt: skip
     trained: list[np.ndarray] = []
 
     class Watched(Network):
-        def __init__(self, data: StrainData, *rest: object) -> None:
-            trained.append(data.energy)
+        def __init__(self, data: StrainData, *rest: Any) -> None:
+            trained.append(np.asarray(data.energy))
             super().__init__(data, *rest)
 
         def step(self, alpha: float) -> bool:
