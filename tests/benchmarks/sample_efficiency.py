@@ -90,7 +90,7 @@ def symmetry_error(predict: Predict, data: StrainData) -> float:
 
 
 def measure(name: str, pools: dict[int, StrainData], test: StrainData) -> tuple[np.ndarray, float, float]:
-    """Stress errors (seeds, numbers), seconds of processor time, and symmetry error at the most states, largest seed."""
+    """Stress errors (seeds, numbers), seconds of processor time, and the largest symmetry error at the most states."""
     train, numbers, *_ = CONTENDERS[name]
     errors, worst, start = np.full((len(pools), len(numbers)), np.nan), 0.0, time.process_time()
     for row, (seed, pool) in zip(errors, pools.items(), strict=True):
@@ -110,7 +110,7 @@ def measure(name: str, pools: dict[int, StrainData], test: StrainData) -> tuple[
 def table(errors: dict[str, np.ndarray], seconds: dict[str, float], symmetry: dict[str, float]) -> str:
     every = sorted({number for _, numbers, *_ in CONTENDERS.values() for number in numbers})
     lines = ["held-out relative RMS stress error in %, mean over seeds (smallest–largest)"]
-    lines.append(f"{'states':<20}" + "".join(f"{number:>18}" for number in every) + "   symmetry error    seconds")
+    lines.append(f"{'states':<20}" + "".join(f"{number:>20}" for number in every) + "   symmetry error    seconds")
     for name, found in errors.items():
         numbers = CONTENDERS[name][1]
         cells = []
@@ -120,7 +120,7 @@ def table(errors: dict[str, np.ndarray], seconds: dict[str, float], symmetry: di
             cells.append(
                 f"{100 * column.mean():.2f} ({100 * column.min():.2f}–{100 * column.max():.2f})" if whole else "–"
             )
-        row = "".join(f"{cell:>18}" for cell in cells)
+        row = "".join(f"{cell:>20}" for cell in cells)
         lines.append(f"{name:<20}{row}{symmetry[name]:>17.1e}{seconds[name]:>11.0f}")
     for target in (0.05, TARGET, 0.01):
         lines.append(
