@@ -16,8 +16,11 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from crystals.atomistic import strained_states
+from crystals import mandel
+from crystals.atomistic import StrainedCrystal, calculator_factory, plan_strains, relax_cell, strained_states
 from crystals.dataset import StrainData
+from crystals.groups import PointGroup
+from crystals.structures import standard_primitive
 
 FOLDER = Path(__file__).resolve().parents[2] / "out" / "benchmarks"
 FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
@@ -57,6 +60,34 @@ def states(name: str, plan: str, workers: int | None = None) -> StrainData:
     data = StrainData.read(path)
     assert data.group is not None and data.group.laue.symbol == laue, (name, data.group)
     return data
+
+
+def copper() -> StrainedCrystal:
+    """Stress-free EMT copper in its standard frame, to be asked for energy and stress at any strain."""
+    factory = calculator_factory("emt")
+    return StrainedCrystal(relax_cell(standard_primitive(bulk("Cu", "fcc", a=3.6)), factory), factory)
+
+
+def copper_at(strain: np.ndarray, crystal: StrainedCrystal | None = None) -> StrainData:
+    """Energy and stress of EMT copper at strains (n, 6), without the acoustic eigenvalues that `states` spends most of
+    its time on."""
+    crystal = copper() if crystal is None else crystal
+    energy, cauchy = zip(*(crystal.evaluate(one)[:2] for one in strain), strict=True)
+    gradient = mandel.right_stretch(strain)
+    return StrainData(
+        strain=strain, stress=mandel.second_piola(np.array(cauchy), gradient), energy=np.array(energy),
+        deformation_gradient=gradient, cauchy=np.array(cauchy), group=PointGroup.from_structure(crystal.reference),
+        kind="relaxed-ion", provenance={"stiffness": crystal.tangent(np.zeros(6)).tolist()},
+    )  # fmt: skip
+
+
+def fresh_copper(number: int, seed: int, max_strain: float = 0.08) -> StrainData:
+    """States of EMT copper on another plan than `states("Cu fcc", "wide")`, whose seed is 0; from the cache or computed."""
+    path = FOLDER / f"Cu_fcc-{number}-seed{seed}-{max_strain:g}.h5"
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        copper_at(plan_strains(number, max_strain, seed)).write(path)
+    return StrainData.read(path)
 
 
 if __name__ == "__main__":
