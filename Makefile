@@ -5,7 +5,7 @@ demo:
 	@scripts/environment python examples/copper_plate.py
 
 test:
-	@scripts/environment pytest
+	@scripts/environment pytest -n 2 --dist worksteal
 
 lint:
 	@scripts/environment ruff check .
