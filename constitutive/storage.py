@@ -1,7 +1,8 @@
 """The law file, schema 1: one safetensors file with JSON in its metadata. Nothing is unpickled.
 
 The JSON says schema, law class and its configuration (point group, frame, units, strain measure, training domain),
-component order, kind of data, provenance and figures. Self-test vectors (strains with the energy, stress and tangent
+component order, kind of data, provenance and figures. The tensors of the training domain and of the uncertainty, where the law
+has them, stand beside those of the law; earlier versions of this package pass over them. Self-test vectors (strains with the energy, stress and tangent
 that the law gave when it was written) and a content hash are checked when the file is read.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .domain import Domain
 from .electromechanical import PiezoelectricLaw
 from .internal_variables import InternalVariableLaw
 from .law import Law
 from .neo_hooke import NeoHookeanLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
+from .uncertainty import Uncertainty
 from .von_mises import VonMisesLaw
 
 SCHEMA = 1
@@ -32,6 +36,8 @@ _LAWS: dict[str, type[Law]] = {
     law.__name__: law
     for law in (SymmetricLaw, PolynomialLaw, NeoHookeanLaw, PiezoelectricLaw, VonMisesLaw, InternalVariableLaw)
 }
+#: Attributes that a law may have, kept as tensors of their own.
+_PARTS: dict[str, type[Domain] | type[Uncertainty]] = {"domain": Domain, "uncertainty": Uncertainty}
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
 
@@ -64,6 +70,10 @@ def save(law: Law, path: str | Path) -> None:
         raise TypeError(f"save: expected a law among {', '.join(_LAWS)}, got {type(law).__name__}.")
     path = Path(path)
     tensors = {f"law.{name}": tensor.detach().cpu().contiguous() for name, tensor in law.state_dict().items()}
+    for part, kind in _PARTS.items():
+        if (value := getattr(law, part)) is not None:
+            for field in fields(kind):
+                tensors[f"{part}.{field.name}"] = getattr(value, field.name).detach().cpu().contiguous()
     strains = _self_test_strains(law)
     answer = law.response(strains, dt=1.0)  # time matters only to laws that depend on the rate
     for name, array in (("strain", strains), *answer._asdict().items()):
@@ -134,6 +144,9 @@ def load(path: str | Path) -> Law:
     try:
         law = _LAWS[name].from_config(description["config"])
         law.load_state_dict({key[4:]: value for key, value in tensors.items() if key.startswith("law.")})
+        for part, kind in _PARTS.items():
+            if any(key.startswith(f"{part}.") for key in tensors):
+                setattr(law, part, kind(**{field.name: tensors[f"{part}.{field.name}"] for field in fields(kind)}))
         law.metadata = description["metadata"]
         stored = {key: tensors[f"self_test.{key}"].numpy() for key in ("strain", "energy", "stress", "tangent")}
     except (KeyError, TypeError, RuntimeError) as error:
