@@ -10,8 +10,9 @@ Hence the covariance of a stress is taken as
 which the group leaves alone, and s, ρ and q come from residuals of states that the law has not seen. Leaving out one
 symmetry orbit changes the linearised fit by a low-rank update, so its residual is (1 − H)⁻¹ r with H = J A⁻¹ Jᵀ its block
 of the hat matrix, without a refit (PRESS; Allen 1974, doi:10.1080/00401706.1974.10489157). ρ and q maximise the likelihood of
-these residuals under Laplace's double exponential, which a few large ones do not rule; s puts 90 % of them within 1.645
-standard deviations.
+these residuals under Laplace's double exponential, which a few large ones do not rule; s puts 90 (1 + 1/m) % of them within
+1.645 standard deviations, for m orbits (the finite-sample correction of conformal prediction; Lei, G'Sell, Rinaldo, Tibshirani
+and Wasserman 2018, doi:10.1080/01621459.2017.1307116).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def stress_jacobian(law: SymmetricLaw, strain: Tensor) -> Tensor:
 
     points = strain if law.turn is None else strain @ law.turn.T
     parts = vmap(jacrev(stress), in_dims=(None, 0))(parameters, points)
-    joined = torch.cat([parts[name].reshape(len(strain), 6, -1) for name in parameters], dim=2)
+    joined = torch.cat([parts[name].reshape(len(strain), 6, p.numel()) for name, p in parameters.items()], dim=2)
     return joined if law.turn is None else law.turn.T @ joined
 
 
@@ -109,21 +110,12 @@ class Uncertainty:
         derived = torch.cat([stress_jacobian(law, points) @ unscaled for points in strain.split(_CHUNK)])
         sensitivity = jacobian @ root
         residual = problem._residual(theta)
-        left_out = torch.empty(n, 6, dtype=torch.float64)
-        variance = torch.empty(n, 6, dtype=torch.float64)
-        for orbit in np.unique(orbits):
-            states = torch.from_numpy(np.flatnonzero(orbits == orbit))
-            own = sensitivity[states].reshape(-1, root.shape[1])
-            remainder = torch.eye(len(own), dtype=torch.float64) - own @ own.T
-            left_out[states] = torch.linalg.solve(remainder, residual[states].reshape(-1)).reshape(len(states), -1)[:, :6]
-            seen = derived[states].reshape(-1, root.shape[1])
-            crossed = seen @ own.T
-            changed = (crossed * torch.linalg.solve(remainder, crossed.T).T).sum(dim=1)
-            variance[states] = ((seen * seen).sum(dim=1) + changed).reshape(-1, 6)
+        left_out, variance = _left_out(sensitivity, residual, derived, orbits)
         back = Reference(np.linalg.inv(reference.stretch), 0.0)
-        error = back.from_law((left_out * problem.stress_unit).numpy() @ problem.turn)
+        error = back.from_law((left_out[:, :6] * problem.stress_unit).numpy() @ problem.turn)
         sizes = np.linalg.norm(strain.numpy(), axis=1)
-        shape, constants = _calibrate(np.abs(error), variance.numpy(), sizes)
+        level = min(1.0, 0.9 * (1.0 + 1.0 / len(np.unique(orbits))))
+        shape, constants = _calibrate(np.abs(error), variance.numpy(), sizes, level)
         _, singular, right = torch.linalg.svd(derived.reshape(-1, root.shape[1]), full_matrices=False)
         tail = 1.0 - torch.cumsum(singular**2, dim=0) / (singular**2).sum()
         rank = min(int((tail > LOST).sum()) + 1, max(1, LARGEST_FACTOR // len(unscaled)))
@@ -145,16 +137,37 @@ class Uncertainty:
         return torch.sqrt(torch.cat(parts) + (floor + size * ratio**exponent)[:, None])
 
 
+def _left_out(sensitivity: Tensor, residual: Tensor, derived: Tensor, orbits: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Residuals (n, k) of each state, and variances (n, 6) of its stress, of the linearised fit without its orbit.
+
+    `sensitivity` (n, k, r) and `derived` (n, 6, r) are the derivatives of the residuals and of the law's stress with respect
+    to parameters whose covariance is the identity.
+    """
+    error, variance = torch.empty_like(residual), torch.empty_like(derived[:, :, 0])
+    for orbit in np.unique(orbits):
+        states = torch.from_numpy(np.flatnonzero(orbits == orbit))
+        own, seen = sensitivity[states].flatten(0, 1), derived[states].flatten(0, 1)
+        remainder = torch.eye(len(own), dtype=own.dtype) - own @ own.T
+        error[states] = torch.linalg.solve(remainder, residual[states].flatten()).reshape(len(states), -1)
+        crossed = seen @ own.T
+        gained = (crossed * torch.linalg.solve(remainder, crossed.T).T).sum(dim=1)
+        variance[states] = ((seen * seen).sum(dim=1) + gained).reshape(-1, 6)
+    return error, variance
+
+
 def _law_part(problem: Problem, theta: Tensor) -> Tensor:
     """The law's parameters (p,) in its own order and units, of unknowns of the problem; 0 for what is not fitted."""
     parts = problem._unpack(theta)
     return torch.cat([parts.get(name, torch.zeros_like(p)).reshape(-1) for name, p in problem.law.named_parameters()])
 
 
-def _calibrate(error: np.ndarray, variance: np.ndarray, sizes: np.ndarray) -> tuple[float, np.ndarray]:
+def _calibrate(error: np.ndarray, variance: np.ndarray, sizes: np.ndarray, level: float) -> tuple[float, np.ndarray]:
     """s √ρ and the constants of `Uncertainty.misfit`, from |left-out residuals| (n, 6) and left-out variances (n, 6)."""
-    mean, largest = float(variance.mean()), float(sizes.max())
-    ratio = (sizes / largest)[:, None]
+    # components that symmetry makes zero whatever the parameters would pass for certainty
+    free = variance > 1e-8 * variance.max()
+    mean, largest = float(variance[free].mean()), float(sizes.max())
+    ratio = np.broadcast_to((sizes / largest)[:, None], error.shape)[free]
+    error, variance = error[free], variance[free]
     best, chosen = np.inf, (1.0, 0.0, 1.0)
     for share in SHARES:
         for exponent in EXPONENTS:
@@ -162,7 +175,7 @@ def _calibrate(error: np.ndarray, variance: np.ndarray, sizes: np.ndarray) -> tu
             scaled = error / deviation
             surprise = np.log(np.mean(scaled)) + np.mean(np.log(deviation))
             if surprise < best:
-                best, chosen = surprise, (share, exponent, float(np.quantile(scaled, 0.9)) / NINETY)
+                best, chosen = surprise, (share, exponent, float(np.quantile(scaled, level)) / NINETY)
     share, exponent, scale = chosen
     constants = [scale**2 * mean * FLOOR, scale**2 * (1 - share) * mean, 2 * exponent, largest]
     return scale * np.sqrt(share), np.array(constants)
