@@ -22,7 +22,7 @@ from crystals.rotations import mandel_rotation
 
 #: Highest degree of the features, how many there may be (they take time), and how many distinct states each asks for.
 LARGEST_DEGREE = 3
-LARGEST_COUNT = 36
+LARGEST_COUNT = 32
 STATES_PER_FEATURE = 4
 #: λ: how much a feature that never varied may vary, as a share of its mean square over the ball.
 FLOOR = 1e-5
@@ -33,7 +33,7 @@ TWINS = 0.02
 MARGIN = 3.0
 QUANTILE = 0.99
 #: No strain beyond this many times the largest training strain is inside.
-REACH = 1.25
+REACH = 1.05
 
 
 def _features(group: PointGroup, degree: int) -> Polynomials:

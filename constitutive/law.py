@@ -278,9 +278,7 @@ class Law(torch.nn.Module, ABC):
             )
         shape = tuple(np.shape(strain))
         if len(shape) != 2 or shape[1] != 6:
-            raise ValueError(
-                f"{where}: expected strain of shape (n, 6), got {shape}. One strain is strain[None, :]."
-            )
+            raise ValueError(f"{where}: expected strain of shape (n, 6), got {shape}. One strain is strain[None, :].")
         points = torch.as_tensor(strain, dtype=torch.float64).to(self.device)
         invalid = self._status(points) == INVALID
         deviation = self.uncertainty.stress_std(self, torch.where(invalid[:, None], torch.zeros_like(points), points))

@@ -1,9 +1,9 @@
 """The law file, schema 1: one safetensors file with JSON in its metadata. Nothing is unpickled.
 
 The JSON says schema, law class and its configuration (point group, frame, units, strain measure, training domain),
-component order, kind of data, provenance and figures. The tensors of the training domain and of the uncertainty, where the law
-has them, stand beside those of the law; earlier versions of this package pass over them. Self-test vectors (strains with the energy, stress and tangent
-that the law gave when it was written) and a content hash are checked when the file is read.
+component order, kind of data, provenance and figures. Self-test vectors (strains with the energy, stress and tangent
+that the law gave when it was written) and a content hash are checked when the file is read. The tensors of a law's
+domain and uncertainty stand beside its own; earlier versions of this package pass over them.
 """
 
 from __future__ import annotations

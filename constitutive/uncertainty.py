@@ -9,7 +9,8 @@ Hence the covariance of a stress is taken as
 
 which the group leaves alone, and s, ρ and q come from residuals of states that the law has not seen. Leaving out one
 symmetry orbit changes the linearised fit by a low-rank update, so its residual is (1 − H)⁻¹ r with H = J A⁻¹ Jᵀ its block
-of the hat matrix, without a refit (PRESS; Allen 1974, doi:10.1080/00401706.1974.10489157). ρ and q maximise the likelihood of
+of the hat matrix, without a refit (PRESS; Allen 1974, doi:10.1080/00401706.1974.10489157): exact for a polynomial, a first
+order for a network. ρ and q maximise the likelihood of
 these residuals under Laplace's double exponential, which a few large ones do not rule; s puts 90 (1 + 1/m) % of them within
 1.645 standard deviations, for m orbits (the finite-sample correction of conformal prediction; Lei, G'Sell, Rinaldo, Tibshirani
 and Wasserman 2018, doi:10.1080/01621459.2017.1307116).

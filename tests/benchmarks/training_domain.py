@@ -53,7 +53,9 @@ def cost(group: PointGroup, order: int, domain: Domain) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, 1 thread")
+    print(
+        f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, 1 thread"
+    )
     print("EMT crystals, 200 training states, |E| ≤ 0.08     false   caught  doubled")
     for name in CRYSTALS:
         data = states(name, "wide")
@@ -66,7 +68,9 @@ def main() -> None:
         print(f"{name:<14} {data.group.laue.symbol:<6} 5 seeds, {len(data) - 200} held out    " + "  ".join(
             f"{100 * share:5.2f} %" for share in np.mean(found, axis=0)))  # fmt: skip
     for number in (200, 60):
-        print(f"plan_strains, {number} training states, 824 held out, 8 seeds  false (largest)  caught (least)  doubled   cost")
+        print(
+            f"plan_strains, {number} training states, 824 held out, 8 seeds  false (largest)  caught (least)  doubled   cost"
+        )
         for symbol in (*LAUE_CLASSES, "∞/mm", "∞∞m"):
             group, found = PointGroup(symbol), []
             for seed in range(8):

@@ -54,7 +54,9 @@ def line(label: str, errors: np.ndarray, sizes: np.ndarray, rest: str) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, 1 thread")
+    print(
+        f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, 1 thread"
+    )
     for name in sys.argv[1:] or [*CRYSTALS, "Si"]:
         for seed in range(3):
             start = time.process_time()
@@ -73,7 +75,9 @@ def main() -> None:
                 law = fit(training, test=held_out, seed=seed, progress=False)
                 errors, sizes = scaled_errors(law, held_out), np.linalg.norm(held_out.strain, axis=1)
                 figures = law.metadata["fit"]
-                rest = f"stress error {100 * figures['held_out_stress_error']:.2f} %, decay {figures['weight_decay']:.0e}"
+                rest = (
+                    f"stress error {100 * figures['held_out_stress_error']:.2f} %, decay {figures['weight_decay']:.0e}"
+                )
             label = f"{name}, seed {seed}"
             print(line(label, errors, sizes, f"{rest}, {time.process_time() - start:.0f} s"), flush=True)
 

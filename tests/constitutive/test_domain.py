@@ -96,7 +96,9 @@ def test_a_law_answers_from_its_domain_and_keeps_it(tmp_path: Path) -> None:
     back = load(tmp_path / "a.law")
     large = np.linalg.norm(shear, axis=1) > 0.02
     for one in (law, back):
-        assert np.all(one.response(stretched).status == OK) and np.all(one.response(shear[large]).status == OUT_OF_RANGE)
+        assert np.all(one.response(stretched).status == OK) and np.all(
+            one.response(shear[large]).status == OUT_OF_RANGE
+        )
         status = one.response(torch.tensor([[np.nan] * 6, [1e200] * 6, [0.0] * 6])).status
         assert status.tolist() == [INVALID, OUT_OF_RANGE, OK] or status.tolist() == [INVALID, INVALID, OK]
     assert back.domain is not None and torch.equal(back.domain.whitening, law.domain.whitening)
