@@ -33,7 +33,7 @@ TWINS = 0.02
 MARGIN = 3.0
 QUANTILE = 0.99
 #: No strain beyond this many times the largest training strain is inside.
-REACH = 1.05
+REACH = 1.01
 
 
 def _features(group: PointGroup, degree: int) -> Polynomials:
