@@ -3,8 +3,8 @@
 python tests/benchmarks/training_domain.py        # about a minute; the crystals' states are made by emt_crystals.py
 
 'false' are held-out states of the same plan that are flagged; 'caught' are states in their directions at |E| = 2 max_strain
-that are. 'doubled' are held-out strains times two, those of them beyond |E| = 0.08. 'cost' is the time of `Domain.contains` over that of stress and tangent at 20,000 points by a law
-of order 4, cheaper than most, in one process.
+that are; 'doubled' are held-out strains times two, those of them beyond |E| = 0.08. 'cost' is the time of `Domain.contains`
+over that of stress and tangent at 20,000 points by a law of order 4, cheaper than most, in one process.
 """
 
 from __future__ import annotations
