@@ -124,7 +124,7 @@ class PiezoelectricLaw(Law):
         )
         self.elastic = elastic
         self.tangent_entries = elastic.tangent_entries
-        self.metadata = deepcopy(elastic.metadata)
+        self.metadata, self.domain = deepcopy(elastic.metadata), elastic.domain
         self.register_buffer("piezoelectric", torch.from_numpy(check_piezoelectric(where, piezoelectric, group)))
         self.register_buffer("permittivity", torch.from_numpy(_check_permittivity(permittivity, group, self.units)))
 

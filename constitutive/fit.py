@@ -23,6 +23,7 @@ from crystals.moduli import is_stable
 
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
+from .domain import Domain
 from .elliptic_fit import keep_elliptic
 from .least_squares import PolynomialFit
 from .selection import (
@@ -36,6 +37,7 @@ from .selection import (
     undetermined_constants,
 )
 from .symmetric import SymmetricLaw
+from .uncertainty import Uncertainty
 
 
 def check(data: StrainData) -> None:
@@ -139,6 +141,7 @@ def fit(
             fitted.reference = fitted.problem.reference()
     law = _finish(fitted, data, training, testing, consistency, seed)
     law.metadata["fit"].update(box)
+    law.uncertainty = Uncertainty.from_problem(fitted.problem, fitted.alpha, training.blocks())
     kept.done()
     return law
 
@@ -167,6 +170,7 @@ def _finish(
     law = fitted.law
     inside = fitted.reference.to_law(training.strain)
     law.max_strain = float(np.linalg.norm(inside, axis=1).max())
+    law.domain = Domain.from_strains(law.group, inside)
     if not is_stable(law.stiffness()):
         raise ValueError(
             f"fit: expected a law that is stable at its reference, got a stiffness with smallest eigenvalue "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,14 @@ from crystals.elastic_constants import constants_to_voigt, elastic_constants
 from crystals.groups import PointGroup
 
 from .brugger import brugger_constants
+from .domain import Domain
+
+if TYPE_CHECKING:
+    from .uncertainty import Uncertainty  # which knows the laws it is made for
 
 #: Status of a point: evaluated inside the trained range.
 OK = 0
-#: Status of a point: |E| beyond the trained range; the values are an extrapolation.
+#: Status of a point: outside `Law.domain`, or |E| beyond `max_strain`; the values are an extrapolation.
 OUT_OF_RANGE = 1
 #: Status of a point: strain or state is NaN or infinite, 1 + 2E is not positive definite, or the law's own local
 #: iteration did not converge; the values are NaN.
@@ -70,6 +74,10 @@ class Law(torch.nn.Module, ABC):
         Scalars beside the strain that `response` needs (temperature, composition). See `constitutive.parametric`.
     metadata : dict
         Kind of data, provenance, figures of the fit and audit; JSON values only.
+    domain : Domain or None
+        Where it was trained, in strains reduced by symmetry; None stands for the ball |E| ≤ max_strain.
+    uncertainty : Uncertainty or None
+        What `stress_std` answers from.
     """
 
     tangent_entries = 21
@@ -95,6 +103,8 @@ class Law(torch.nn.Module, ABC):
         self.strain_measure = strain_measure
         self.max_strain = float(max_strain)
         self.metadata: dict[str, Any] = {}
+        self.domain: Domain | None = None
+        self.uncertainty: Uncertainty | None = None
 
     @abstractmethod
     def _evaluate(self, strain: torch.Tensor, tangent: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
@@ -256,7 +266,10 @@ class Law(torch.nn.Module, ABC):
             # Sylvester's criterion for 1 + 2E
             determinant = a * (b * c - d * d) - f * (f * c - d * e) + e * (f * d - b * e)
             invalid = invalid | ~((a > 0) & (minor > 0) & (determinant > 0))
-        outside = torch.linalg.vector_norm(strain, dim=1) > self.max_strain * (1.0 + 1e-9)
+        if self.domain is None:
+            outside = torch.linalg.vector_norm(strain, dim=1) > self.max_strain * (1.0 + 1e-9)
+        else:
+            outside = ~self.domain.contains(strain)
         status = torch.zeros(len(strain), dtype=torch.int8, device=strain.device)
         status[outside] = OUT_OF_RANGE
         status[invalid] = INVALID
@@ -271,6 +284,42 @@ class Law(torch.nn.Module, ABC):
         if self.tangent_entries == 21:
             return answer.stress, mandel.unpack_upper(answer.tangent)
         return answer.stress, answer.tangent.reshape(-1, 6, 6)
+
+    def stress_std(self, strain: Any) -> Any:
+        """Standard deviation of each stress component, calibrated on left-out training states.
+
+        Within 1.645 standard deviations of the law's stress lie about 90 % of the stresses of held-out states. Outside the
+        training domain (status `OUT_OF_RANGE`) no state has checked it.
+
+        Parameters
+        ----------
+        strain : array or tensor (n, 6)
+            As in `response`.
+
+        Returns
+        -------
+        (n, 6)
+            In `units`, Mandel, the law's frame (see `constitutive.uncertainty`); NaN where the strain is `INVALID`.
+
+        Raises
+        ------
+        ValueError
+            For a law that was not fitted with its uncertainty, and a wrong shape.
+        """
+        where = f"{type(self).__name__}.stress_std"
+        if self.uncertainty is None:
+            raise ValueError(
+                f"{where}: expected a law with an uncertainty, got one without. Laws that `constitutive.fit` makes have it; "
+                "fit again."
+            )
+        shape = tuple(np.shape(strain))
+        if len(shape) != 2 or shape[1] != 6:
+            raise ValueError(f"{where}: expected strain of shape (n, 6), got {shape}. One strain is strain[None, :].")
+        points = torch.as_tensor(strain, dtype=torch.float64).to(self.device)
+        invalid = self._status(points) == INVALID
+        deviation = self.uncertainty.stress_std(self, torch.where(invalid[:, None], torch.zeros_like(points), points))
+        deviation[invalid] = float("nan")
+        return deviation.to(strain) if isinstance(strain, torch.Tensor) else deviation.cpu().numpy()
 
     def stiffness(self, order: int = 2) -> np.ndarray:
         """∂ⁿW/∂Eⁿ at the reference state, exact: C(0) (6, 6), or its third- and fourth-order kin (6, 6, 6), (6, 6, 6, 6).

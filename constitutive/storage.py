@@ -2,7 +2,8 @@
 
 The JSON says schema, law class and its configuration (point group, frame, units, strain measure, training domain),
 component order, kind of data, provenance and figures. Self-test vectors (strains with the energy, stress and tangent
-that the law gave when it was written) and a content hash are checked when the file is read.
+that the law gave when it was written) and a content hash are checked when the file is read. The tensors of a law's
+domain and uncertainty stand beside its own; earlier versions of this package pass over them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .domain import Domain
 from .electromechanical import PiezoelectricLaw
 from .internal_variables import InternalVariableLaw
 from .law import Law
@@ -26,6 +29,7 @@ from .parametric import ParametricLaw
 from .polyconvex import PolyconvexLaw
 from .polynomial import PolynomialLaw
 from .symmetric import SymmetricLaw
+from .uncertainty import Uncertainty
 from .von_mises import VonMisesLaw
 
 SCHEMA = 1
@@ -43,6 +47,8 @@ _LAWS: dict[str, type[Law]] = {
         ParametricLaw,
     )
 }
+#: Attributes that a law may have, kept as tensors of their own.
+_PARTS: dict[str, type[Domain] | type[Uncertainty]] = {"domain": Domain, "uncertainty": Uncertainty}
 #: A law file is small; a larger one is not a law file.
 LARGEST_FILE = 256 * 2**20
 
@@ -84,6 +90,10 @@ def save(law: Law, path: str | Path) -> None:
         raise TypeError(f"save: expected a law among {', '.join(_LAWS)}, got {type(law).__name__}.")
     path = Path(path)
     tensors = {f"law.{name}": tensor.detach().cpu().contiguous() for name, tensor in law.state_dict().items()}
+    for part, kind in _PARTS.items():
+        if (value := getattr(law, part)) is not None:
+            for field in fields(kind):
+                tensors[f"{part}.{field.name}"] = getattr(value, field.name).detach().cpu().contiguous()
     strains = _self_test_strains(law)
     inputs = _self_test_inputs(law)
     answer = law.response(strains, inputs=inputs, dt=1.0)  # time matters only to laws that depend on the rate
@@ -157,6 +167,9 @@ def load(path: str | Path) -> Law:
     try:
         law = _LAWS[name].from_config(description["config"])
         law.load_state_dict({key[4:]: value for key, value in tensors.items() if key.startswith("law.")})
+        for part, kind in _PARTS.items():
+            if any(key.startswith(f"{part}.") for key in tensors):
+                setattr(law, part, kind(**{field.name: tensors[f"{part}.{field.name}"] for field in fields(kind)}))
         law.metadata = description["metadata"]
         stored = {key: tensors[f"self_test.{key}"].numpy() for key in ("strain", "energy", "stress", "tangent")}
     except (KeyError, TypeError, RuntimeError) as error:

@@ -97,11 +97,14 @@ class OutOfRange(ValueError):
                 f'{at}.\nExtend the data to these inputs, or pass out_of_range="flag" or "cut".'
             )
             return
+        got = f"got {strain_norm:.3f} at x = ({place}), cell {cell}{at}"
+        remedy = f"Extend the data (constitutive atoms --max-strain {1.05 * strain_norm:.2g})"
+        if strain_norm <= max_strain:
+            got += ", in a direction in which the law was not trained so far"
+            remedy = "Extend the data by such strains"
         super().__init__(
-            f"EquilibriumProblem: expected converged strains within the trained range |E| ≤ {max_strain:.3f}, "
-            f"got {strain_norm:.3f} at x = ({place}), cell {cell}{at}.\n"
-            f"Extend the data (constitutive atoms --max-strain {1.05 * strain_norm:.2g}), "
-            'or pass out_of_range="flag" or "cut".'
+            f"EquilibriumProblem: expected converged strains within the trained range |E| ≤ {max_strain:.3f}, {got}.\n"
+            f'{remedy}, or pass out_of_range="flag" or "cut".'
         )
 
 

@@ -288,3 +288,9 @@ def test_unsolved_load_names_the_reason(cube):
         problem.solve()
     assert caught.value.reason < 0
     np.testing.assert_array_equal(u.x.array, 0.0)
+
+
+def test_a_strain_of_trained_size_in_an_untrained_direction_is_named_so() -> None:
+    small, large = (str(OutOfRange(size, 0.08, np.zeros(3), 5, None, 1)) for size in (0.05, 0.1))
+    assert "in a direction in which the law was not trained so far" in small and "--max-strain" not in small
+    assert "direction" not in large and "--max-strain 0.1" in large

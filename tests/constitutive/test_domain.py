@@ -1,0 +1,114 @@
+"""The training domain: symmetric, quiet on states like the training states, loud on others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, load
+from constitutive.domain import Domain
+from crystals import PointGroup
+from crystals.atomistic import plan_strains
+from crystals.groups import LAUE_CLASSES
+from crystals.rotations import mandel_rotation, random_rotations
+
+GENERATOR = np.random.default_rng(0)
+FRAME = random_rotations(1, np.random.default_rng(3))[0]
+GROUPS = [*LAUE_CLASSES, "∞/mm", "∞∞m"]
+
+
+def split(seed: int, number: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    strain = np.random.default_rng(seed).permutation(plan_strains(1024, 0.08, seed))
+    return strain[:number], strain[number:]
+
+
+def stretches(axes: list[int], seed: int = 0) -> np.ndarray:
+    """Strains (400, 6) of |E| ≤ 0.08 with the given components only."""
+    generator = np.random.default_rng(seed)
+    strain = np.zeros((400, 6))
+    strain[:, axes] = generator.normal(size=(400, len(axes)))
+    return strain * (0.08 * np.sqrt(generator.random(400)) / np.linalg.norm(strain, axis=1))[:, None]
+
+
+@pytest.mark.parametrize("symbol", GROUPS)
+def test_held_out_states_pass_and_states_at_twice_the_range_are_caught(symbol: str) -> None:
+    false, caught = [], []
+    for seed in range(4):
+        training, held_out = split(seed)
+        domain = Domain.from_strains(PointGroup(symbol), training)
+        false.append(np.mean(~domain.contains(held_out)))
+        caught.append(np.mean(~domain.contains(0.16 * held_out / np.linalg.norm(held_out, axis=1)[:, None])))
+        assert np.all(domain.contains(training)) and domain.contains(np.zeros((1, 6)))[0]
+    assert np.mean(false) <= 0.01 and min(caught) >= 0.99
+
+
+@pytest.mark.parametrize("symbol", LAUE_CLASSES)
+def test_equivalent_strains_have_one_score(symbol: str) -> None:
+    group = PointGroup(symbol, FRAME)
+    domain = Domain.from_strains(group, split(1)[0] * np.array([1, 0.3, 0.6, 0.2, 0.5, 1]))
+    strain = 1.5 * split(2)[0]
+    score = domain.score(strain)
+    assert 0.05 < np.mean(score < 1) < 0.95  # both sides of the border are tried
+    for turn in mandel_rotation(group.rotations):
+        assert np.abs(domain.score(strain @ turn.T) / score - 1).max() < 1e-10
+    if symbol != "-1":
+        foreign = mandel_rotation(random_rotations(1, np.random.default_rng(5))[0])
+        assert np.abs(domain.score(strain @ foreign.T) / score - 1).max() > 0.1
+
+
+@pytest.mark.parametrize("symbol", ["m-3m", "mmm", "-1", "∞∞m"])
+def test_a_law_trained_on_stretches_flags_shear_of_the_same_size(symbol: str) -> None:
+    """Except where shear is a stretch in other axes: an isotropic law has seen it."""
+    stretched, shear = stretches([0, 1, 2]), stretches([3, 4, 5], seed=1)
+    shear = shear[np.linalg.norm(shear, axis=1) > 0.02]
+    domain = Domain.from_strains(PointGroup(symbol), stretched[:200])
+    assert np.mean(~domain.contains(stretched[200:])) <= 0.01
+    assert np.linalg.norm(shear, axis=1).max() < np.linalg.norm(stretched, axis=1).max()  # the ball lets all pass
+    assert np.mean(~domain.contains(shear)) == (0.0 if symbol == "∞∞m" else 1.0)
+    # strains of rounding size in a direction that was never taken are not worth a flag
+    assert np.all(domain.contains(0.9 * stretched + 1e-6 * GENERATOR.normal(size=(400, 6))))
+
+
+def test_twins_and_a_stray_state_do_not_widen_the_domain() -> None:
+    group = PointGroup("4/mmm", FRAME)
+    training, held_out = split(4)
+    plain = Domain.from_strains(group, training)
+    turns = mandel_rotation(group.rotations)
+    twins = Domain.from_strains(group, np.concatenate([training @ turn.T for turn in turns]))
+    assert np.abs(twins.score(held_out) / plain.score(held_out) - 1).max() < 1e-6
+    stray = Domain.from_strains(group, np.concatenate([training, [[0, 0, 0, 0.1, 0.1, 0.1]]]))
+    twice = 0.16 * held_out / np.linalg.norm(held_out, axis=1)[:, None]
+    assert np.mean(~stray.contains(twice)) > 0.95
+
+
+def test_a_law_answers_from_its_domain_and_keeps_it(tmp_path: Path) -> None:
+    group = PointGroup("mmm", FRAME)
+    turn = mandel_rotation(FRAME)
+    stretched, shear = stretches([0, 1, 2]) @ turn.T, stretches([3, 4, 5], seed=1) @ turn.T
+    law = PolynomialLaw(group, 2, 100 * np.eye(6), max_strain=0.08)
+    assert np.all(law.response(shear).status == OK)  # a ball
+    law.domain = Domain.from_strains(group, stretched)
+    keys = set(law.state_dict())
+    law.save(tmp_path / "a.law")
+    back = load(tmp_path / "a.law")
+    large = np.linalg.norm(shear, axis=1) > 0.02
+    for one in (law, back):
+        assert np.all(one.response(stretched).status == OK) and np.all(
+            one.response(shear[large]).status == OUT_OF_RANGE
+        )
+        status = one.response(torch.tensor([[np.nan] * 6, [1e200] * 6, [0.0] * 6])).status
+        assert status.tolist() == [INVALID, OUT_OF_RANGE, OK] or status.tolist() == [INVALID, INVALID, OK]
+    assert back.domain is not None and torch.equal(back.domain.whitening, law.domain.whitening)
+    assert set(law.state_dict()) == keys  # the tensors of the law are its own: earlier versions read the file
+    plain = NeoHookeanLaw(1.0, 1.0)
+    plain.save(tmp_path / "b.law")
+    assert load(tmp_path / "b.law").domain is None
+
+
+@pytest.mark.parametrize("strain", [np.zeros((20, 6)), np.zeros((3, 6)), np.full((20, 6), np.nan), np.ones((20, 3))])
+def test_strains_that_tell_nothing_are_refused(strain: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="Domain.from_strains: expected"):
+        Domain.from_strains(PointGroup("m-3m"), strain)
