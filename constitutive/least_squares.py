@@ -119,7 +119,8 @@ class PolynomialFit:
 
     def solve(self, prior: float) -> None:
         """Solve again with another ridge parameter."""
-        rows, right = [self._rows], [self._right]
+        rows: list[np.ndarray] = [self._rows]
+        right: list[np.ndarray] = [self._right]
         if prior > 0:
             rows.append(np.diag(np.sqrt(prior * self.states) / prior_scale(self._degrees, self.scale)))
             right.append(np.zeros(len(self._degrees)))

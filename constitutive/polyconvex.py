@@ -155,7 +155,7 @@ class PolyconvexLaw(Law):
     def _parts(self) -> list[ConvexNetwork]:
         return [network for network in self.networks if isinstance(network, ConvexNetwork)]
 
-    def _inputs(self, along: Tensor, across: Tensor, jacobian: Tensor) -> Tensor:
+    def _seen(self, along: Tensor, across: Tensor, jacobian: Tensor) -> Tensor:
         """What the network sees (n, 2k + 1)."""
         return (torch.cat([along, across, jacobian[:, None]], dim=1) - 1.0) / self.units_of_inputs
 
@@ -184,7 +184,7 @@ class PolyconvexLaw(Law):
         halves = torch.cat([self.tensors.expand(len(strain), k, 6), self.tensors @ bilinear, cofactor[:, None]], dim=1)
         roots = torch.cat([along, across, jacobian[:, None]], dim=1)
         directions = halves / roots[:, :, None]
-        z = self._inputs(along, across, jacobian)
+        z = self._seen(along, across, jacobian)
         scaled = directions / self.units_of_inputs[:, None]
         value, slope = torch.zeros_like(jacobian), torch.zeros_like(z)
         bent = torch.zeros(len(z), 6, 6, dtype=z.dtype, device=z.device) if tangent else None
@@ -253,7 +253,7 @@ class PolyconvexLaw(Law):
             squares, areas = (
                 m[:, mandel.ROWS, mandel.COLUMNS] * torch.from_numpy(mandel.WEIGHTS) for m in (first, second)
             )
-            z = self._inputs(torch.sqrt(squares @ self.tensors.T), torch.sqrt(areas @ self.tensors.T), jacobian)
+            z = self._seen(torch.sqrt(squares @ self.tensors.T), torch.sqrt(areas @ self.tensors.T), jacobian)
             value = (
                 self.strain_scale**2 * sum(network(z) for network in self._parts())
                 - rest.value

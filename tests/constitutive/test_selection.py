@@ -1,0 +1,130 @@
+"""What a fit decides: folds that do not leak, the strain measure, a checkpoint, a box that stays elliptic."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from constitutive import PolynomialLaw, SymmetricLaw, fit
+from constitutive.audit import sample_strains
+from constitutive.checkpoint import Checkpoint
+from constitutive.selection import _inner_folds, choose_polynomial, network_alone
+from constitutive.stability import acoustic_eigenvalue, box_strains
+from crystals import PointGroup, StrainData, mandel
+from crystals.atomistic import plan_strains
+from crystals.elastic_constants import stiffness_from_constants
+
+COPPER = stiffness_from_constants(PointGroup("m-3m"), {"C11": 172.6, "C12": 115.4, "C44": 89.9})
+
+
+def data_of(law, strain: np.ndarray, noise: float = 0.0) -> StrainData:
+    """States of a law; noise relative to the RMS stress."""
+    answer = law.response(strain)
+    gradient = mandel.right_stretch(strain)
+    generator = np.random.default_rng(0)
+    scatter = generator.normal(size=answer.stress.shape) * noise * np.sqrt(np.mean(answer.stress**2))
+    return StrainData(
+        strain, answer.stress + scatter, answer.energy, gradient, mandel.cauchy_stress(answer.stress, gradient),
+        law.group, kind="relaxed-ion",
+    )  # fmt: skip
+
+
+def birch(symbol: str = "m-3m") -> SymmetricLaw:
+    """A law with few constants in the strain ½ (1 − C⁻¹), hence many in E."""
+    law = SymmetricLaw(symbol, 3, (2,), measure=-1.0, stiffness=COPPER, energy_scale=100.0, strain_scale=0.08)
+    for name, parameter in law.named_parameters():
+        if name == "coefficients":
+            parameter.data.copy_(parameter.data + 0.3)
+        elif name.endswith("last"):
+            parameter.data.zero_()
+    law.refresh()
+    return law
+
+
+def test_the_strain_in_which_a_crystal_is_simple_is_found() -> None:
+    data = data_of(birch(), plan_strains(120, 0.08, seed=1))
+    choice, error = choose_polynomial(data, True, seed=0, order=3)
+    assert choice.measure == -1.0 and error < 1e-6
+    assert choose_polynomial(data, True, seed=0, order=3, measure=1.0)[1] > 1e-2
+
+
+def test_paths_stay_together_and_none_that_is_needed_is_left_out() -> None:
+    law = PolynomialLaw(PointGroup("m-3m"), 2, COPPER)
+    size = np.linspace(-0.05, 0.05, 11)[:, None]
+    rays = [np.eye(6)[0], np.array([1.0, 1, 1, 0, 0, 0]), np.array([1.0, 1, 0, 0, 0, 0]), np.eye(6)[5]]
+    data = data_of(law, np.concatenate([size * ray for ray in rays]))
+    data.series = np.repeat(np.arange(4), 11)
+    masks = _inner_folds(data, 4, 0)
+    # without the shear path C44 would not be determined
+    assert len(masks) == 3
+    for mask in masks:
+        assert len(np.unique(data.series[mask])) == 1 and mask.sum() == 11 and not mask[33:].any()
+
+
+@pytest.mark.parametrize(("symbol", "form"), [("m-3m", "directions"), ("-1", "directions"), ("m-3", "average"),
+                                              ("∞∞m", "invariants")])  # fmt: skip
+def test_a_network_alone_can_tell_its_class(symbol: str, form: str) -> None:
+    choice = network_alone(PointGroup(symbol))
+    law = SymmetricLaw(symbol, 1, choice.widths, network=choice.network)
+    assert choice.network == form
+    assert sum(p.numel() for p in law.parameters() if p.requires_grad) <= 500
+
+
+class Stop(Exception):
+    """A kill at a random moment."""
+
+
+def test_a_killed_fit_goes_on_to_the_same_law(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of(birch(), plan_strains(60, 0.08, seed=1), noise=0.01)
+    options = {"seed": 1, "order": 3, "widths": (2,), "measure": 1.0, "progress": False}
+    whole = fit(data, **options)
+    path = tmp_path / "fit.progress"
+    computed: list[str] = []
+    stage = Checkpoint.stage
+
+    def counting(self: Checkpoint, name: str, compute):
+        def one():
+            if len(computed) == 3:
+                raise Stop
+            computed.append(name)
+            return compute()
+
+        return stage(self, name, one)
+
+    monkeypatch.setattr(Checkpoint, "stage", counting)
+    with pytest.raises(Stop):
+        fit(data, checkpoint=path, **options)
+    assert path.exists() and len(computed) == 3
+    monkeypatch.setattr(Checkpoint, "stage", stage)
+    seen: list[str] = []
+
+    def watching(self: Checkpoint, name: str, compute):
+        return stage(self, name, lambda: (seen.append(name), compute())[1])
+
+    monkeypatch.setattr(Checkpoint, "stage", watching)
+    again = fit(data, checkpoint=path, **options)
+    assert not set(seen) & set(computed) and not path.exists()
+    strain = sample_strains(0.08, 50, np.random.default_rng(0))
+    assert np.array_equal(again.response(strain).stress, whole.response(strain).stress)
+
+
+def test_a_checkpoint_of_something_else_or_a_broken_one_is_not_used(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "a.progress"
+    Checkpoint(path, "one").stage("x", lambda: {"v": torch.ones(3)})
+    assert Checkpoint(path, "one").stage("x", lambda: {"v": torch.zeros(3)})["v"].sum() == 3
+    assert Checkpoint(path, "two").stage("x", lambda: {"v": torch.zeros(3)})["v"].sum() == 0
+    path.write_bytes(path.read_bytes()[:20])
+    assert Checkpoint(path, "two").stage("x", lambda: {"v": torch.full((3,), 2.0)})["v"].sum() == 6
+
+
+def test_an_elliptic_box_is_kept() -> None:
+    soft = PolynomialLaw(PointGroup("m-3m"), 3, COPPER, 220.0 * np.array([1.0, -1.0, 1.0, -1.0, -1.0, 1.0]))
+    data = data_of(soft, plan_strains(120, 0.06, seed=3))
+    unseen = box_strains(-0.03, 0.03, 512, seed=77)
+    options = {"seed": 0, "order": 3, "widths": (2,), "measure": 1.0, "progress": False}
+    assert acoustic_eigenvalue(fit(data, **options), unseen).min() < 0
+    law = fit(data, elliptic_box=0.03, **options)
+    assert acoustic_eigenvalue(law, unseen).min() > 0
+    assert law.metadata["fit"]["elliptic_share"] == 1.0
