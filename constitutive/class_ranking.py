@@ -1,0 +1,187 @@
+"""Which symmetry class do unlabelled data support? Laue classes ranked by cross-validated polynomials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import comb
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from crystals.dataset import StrainData
+from crystals.groups import LAUE_CLASSES, PointGroup
+from crystals.rotations import check_rotation
+from crystals.symmetry_floor import Floor, symmetry_floor
+
+from .fit import orbit_folds
+from .frame_search import find_frames
+from .least_squares import PolynomialFit
+
+#: Ridge parameters tried for each class.
+RIDGES = (1e-8, 1e-6, 1e-4)
+#: Cross-validation folds.
+FOLDS = 5
+#: A class is within noise where its error exceeds the least by at most this many standard errors.
+WITHIN = 2.0
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One Laue class on some data.
+
+    Attributes
+    ----------
+    group : PointGroup
+        The class in its frame, stated or found.
+    error : float
+        Cross-validated pooled relative stress error of its polynomial.
+    excess : float
+        Mean paired difference of squared errors to the class of least error, in its standard errors over orbits.
+    floor : Floor
+        What no law of the class can fit.
+    within_noise : bool
+        Whether `excess` is at most `WITHIN`.
+    """
+
+    group: PointGroup
+    error: float
+    excess: float
+    floor: Floor
+    within_noise: bool
+
+
+@dataclass(frozen=True)
+class ClassRanking:
+    """The eleven Laue classes on some data, highest first, and how they were compared."""
+
+    rows: tuple[ClassRow, ...]
+    order: int
+    states: int
+    distinct: int
+    searched: bool
+
+    @property
+    def best(self) -> ClassRow:
+        """The highest class within noise; among several of as many operations, the one of least error."""
+        return max(
+            (row for row in self.rows if row.within_noise), key=lambda row: (len(row.group.rotations), -row.error)
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            f"cross-validated stress error of polynomials of degree {self.order}, {FOLDS} folds by symmetry orbit "
+            f"({self.states} states, {self.distinct} distinct), {'each frame searched' if self.searched else 'frame stated'}",
+            f"{'class':<7}{'error %':>9}{'excess σ':>10}{'floor %':>11}{'informative %':>15}",
+        ]
+        for row in self.rows:
+            floor = f"{100 * row.floor.relative:.3g}" if row.floor.determinable else "—"
+            mark = "  within noise" if row.within_noise else ""
+            lines.append(
+                f"{row.group.symbol:<7}{100 * row.error:>9.3g}{row.excess:>10.1f}{floor:>11}"
+                f"{100 * row.floor.informative:>15.0f}{mark}"
+            )
+        lines.append(f"highest class within noise: {self.best.group.symbol}")
+        return "\n".join(lines)
+
+
+def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int = 0) -> ClassRanking:
+    """Rank the eleven Laue classes by how well their polynomials predict stresses they have not seen.
+
+    The same folds serve all classes: states that *any* of the classes maps onto each other stay together, so that no
+    class meets a twin of its test states. The squared errors of each class are compared orbit by orbit with those of
+    the class of least error. (The triclinic polynomial contains all others, but its many coefficients cost it accuracy
+    on few states; to compare with it alone would call classes allowed that a better one contradicts.)
+
+    Parameters
+    ----------
+    data : StrainData
+        Their group is not used.
+    frame : (3, 3), optional
+        Rotation from the classes' standard frame (z ∥ c, x ∥ a, unique axis y for 2/m) to that of the strains. By
+        default each class's frame is searched (`find_frames`), on all states: three unknowns that the folds share.
+    seed : int
+        Seed of folds and search.
+
+    Returns
+    -------
+    ClassRanking
+
+    Raises
+    ------
+    ValueError
+        For stresses that are all zero, or too few states to tell the classes apart, which takes third-order constants.
+
+    Notes
+    -----
+    Polynomials are of degree 4 where the states give six times as many stresses as the triclinic one has coefficients
+    (209 states), else of degree 3 (from 28 states, twice as many). Second order would not do: it cannot tell m-3 from
+    m-3m, nor 6/m from 6/mmm.
+    """
+    if frame is not None:
+        frame = check_rotation("rank_classes(frame)", frame)
+    if not np.any(data.stress):
+        raise ValueError("rank_classes: expected stresses, got zeros only. Check the columns of the data.")
+    order = _order(len(data))
+    symbols = LAUE_CLASSES[::-1]
+    frames = [frame] * len(symbols) if frame is not None else find_frames(data, symbols, order, RIDGES[1], seed)
+    groups = [PointGroup(symbol, found) for symbol, found in zip(symbols, frames, strict=True)]
+    orbits = _joined_orbits(data, groups)
+    distinct = len(np.unique(orbits))
+    if distinct < 2 * FOLDS:
+        raise ValueError(
+            f"rank_classes: expected at least {2 * FOLDS} states that no class maps onto each other, got {distinct} of "
+            f"{len(data)}. Add strained cells in other directions."
+        )
+    folds = orbit_folds(orbits, FOLDS, seed)
+    missed = [_cross_validated(data, group, order, folds) for group in groups]
+    sums = np.array([np.bincount(orbits, weights=squares) for squares in missed])
+    least = sums[int(np.argmin(sums.sum(axis=1)))]
+    given = float(np.sum(data.stress**2))
+    rows = []
+    for group, own in zip(groups, sums, strict=True):
+        difference = own - least
+        spread = float(np.std(difference, ddof=1) * np.sqrt(distinct))
+        excess = float(difference.sum()) / spread if spread > 0 else 0.0
+        error = float(np.sqrt(own.sum() / given))
+        rows.append(ClassRow(group, error, excess, symmetry_floor(data, group), excess <= WITHIN))
+    return ClassRanking(tuple(rows), order, len(data), distinct, frame is None)
+
+
+def _order(states: int) -> int:
+    coefficients = {order: comb(6 + order, order) - 1 for order in (3, 4)}
+    if 6 * states >= 6 * coefficients[4]:
+        return 4
+    if 6 * states >= 2 * coefficients[3]:
+        return 3
+    raise ValueError(
+        f"rank_classes: expected at least {-(-2 * coefficients[3] // 6)} states, which determine third-order "
+        f"constants, got {states}. Add states, or state the class."
+    )
+
+
+def _joined_orbits(data: StrainData, groups: list[PointGroup]) -> np.ndarray:
+    """Labels (n,) of sets of states that the operations of any of the groups, one after the other, join."""
+    n = len(data)
+    rows, columns = [], []
+    for group in groups:
+        labels = replace(data, group=group).orbits()
+        first = np.unique(labels, return_index=True)[1]
+        rows.append(np.arange(n))
+        columns.append(first[labels])
+    place = (np.concatenate(rows), np.concatenate(columns))
+    return connected_components(coo_matrix((np.ones(len(place[0])), place), shape=(n, n)), directed=False)[1]
+
+
+def _cross_validated(data: StrainData, group: PointGroup, order: int, folds: np.ndarray) -> np.ndarray:
+    """Squared stress error (n,) of each state, left out with its fold, with the ridge of least total error."""
+    labelled = replace(data, group=group)
+    found = []
+    for ridge in RIDGES:
+        squares = np.empty(len(data))
+        for fold in np.unique(folds):
+            out = folds == fold
+            fitted = PolynomialFit(labelled.take(~out), order, False, ridge)
+            squares[out] = np.sum((fitted.stress(data.strain[out]) - data.stress[out]) ** 2, axis=1)
+        found.append(squares)
+    return min(found, key=lambda squares: float(squares.sum()))

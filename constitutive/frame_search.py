@@ -1,0 +1,149 @@
+"""The frame in which data show a symmetry class best: where its axes lie, for data that do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from math import factorial
+
+import numpy as np
+from scipy.optimize import least_squares, minimize
+
+from crystals.dataset import StrainData
+from crystals.groups import PointGroup
+from crystals.invariants import invariant_tensors
+from crystals.rotations import mandel_rotation, random_rotations, rotation_about
+
+from .least_squares import PolynomialFit
+
+#: Random rotations from which the search starts, and how many of the best are followed down.
+STARTS = 600
+FOLLOWED = 6
+
+
+def constants(fitted: PolynomialFit) -> list[np.ndarray]:
+    """Stress at the file's cell (6,), stiffness (6, 6) and third-order constants (6, 6, 6) of a triclinic polynomial.
+
+    Each is given as the stress that it adds at the largest strain: T_d |E|^(d−1) / (d−1)!.
+    """
+    assert fitted.group.laue.symbol == "-1"
+    parts, place = [], 0
+    for degree in (1, 2, 3):
+        tensors = invariant_tensors("-1", degree)
+        weights = fitted.coefficients[place : place + len(tensors)] / factorial(degree - 1)
+        parts.append(np.tensordot(weights, tensors, axes=1))
+        place += len(tensors)
+    return parts
+
+
+@cache
+def _bases(symbol: str) -> list[np.ndarray]:
+    """Orthonormal bases (k, 6^d) of the invariant tensors of degree 1, 2, 3, standard frame."""
+    found = []
+    for degree in (1, 2, 3):
+        tensors = invariant_tensors(symbol, degree)
+        found.append(np.linalg.svd(tensors.reshape(len(tensors), -1), full_matrices=False)[2])
+    return found
+
+
+def class_distance(parts: list[np.ndarray], symbol: str, frames: np.ndarray) -> np.ndarray:
+    """Squared distance (m,) of elastic constants to those of a class, in each of several frames (m, 3, 3).
+
+    The distance of a stiffness to its projection on the class (Gazis, Tadjbakhsh and Toupin 1963), here summed over
+    stress, stiffness and third-order constants: the stiffness alone leaves the axes of some classes open.
+    """
+    back = np.swapaxes(mandel_rotation(frames), 1, 2)
+    total = np.zeros(len(frames))
+    for part, basis in zip(parts, _bases(symbol), strict=True):
+        turned = np.broadcast_to(part, (len(frames), *part.shape))
+        for _ in range(part.ndim):
+            # turns the leading index and puts it last: after one round every index is turned and in place
+            turned = np.einsum("mij,mj...->m...i", back, turned)
+        kept = turned.reshape(len(frames), -1) @ basis.T
+        total += np.sum(part**2) - np.sum(kept**2, axis=1)
+    return total
+
+
+def _turn(vector: np.ndarray) -> np.ndarray:
+    angle = float(np.linalg.norm(vector))
+    return np.eye(3) if angle < 1e-300 else rotation_about(vector, angle)
+
+
+def find_frames(data: StrainData, symbols: Sequence[str], order: int, prior: float, seed: int = 0) -> list[np.ndarray]:
+    """For each class the rotation (3, 3) from its standard frame to the one in which data fit it best.
+
+    The elastic constants of a polynomial fitted without symmetry are compared with those of the class in many frames;
+    the best are followed to their minima, and from the two best of these the invariant polynomial is fitted to the
+    stresses with the frame as three more unknowns.
+
+    Parameters
+    ----------
+    data : StrainData
+        Their group is not used.
+    symbols : sequence of str
+        Finite Laue classes.
+    order : int
+        Degree of the polynomials, at least 3: second order leaves the axes of 6/mmm open.
+    prior : float
+        Ridge parameter of the polynomials, as in `PolynomialFit`.
+    seed : int
+        Seed of the starts.
+    """
+    parts = constants(PolynomialFit(replace(data, group=PointGroup("-1")), order, False, prior))
+    starts = random_rotations(STARTS, np.random.default_rng(seed))
+    return [_find_frame(data, symbol, order, prior, parts, starts) for symbol in symbols]
+
+
+def _find_frame(
+    data: StrainData, symbol: str, order: int, prior: float, parts: list[np.ndarray], starts: np.ndarray
+) -> np.ndarray:
+    own = PointGroup(symbol).rotations
+    if len(own) == 1:
+        return np.eye(3)
+    distance = class_distance(parts, symbol, starts)
+    minima: list[tuple[float, np.ndarray]] = []
+    for start in _apart(starts[np.argsort(distance)], own, 0.4, FOLLOWED):
+
+        def objective(vector: np.ndarray, start: np.ndarray = start) -> float:
+            return float(class_distance(parts, symbol, (_turn(vector) @ start)[None])[0])
+
+        found = minimize(objective, np.zeros(3), method="BFGS")
+        minima.append((float(found.fun), _turn(found.x) @ start))
+    minima.sort(key=lambda pair: pair[0])
+    distinct = _apart(np.array([frame for _, frame in minima]), own, 0.05, 2)
+    refined = [_refined(data, symbol, frame, order, prior) for frame in distinct]
+    frame = min(refined, key=lambda pair: pair[0])[1]
+    # frames that differ by a rotation of the group are the same: the one nearest to the axes of the data
+    frames = frame @ own
+    return frames[int(np.argmax(np.round(np.trace(frames, axis1=1, axis2=2), 9)))]
+
+
+def _apart(frames: np.ndarray, own: np.ndarray, least: float, number: int) -> list[np.ndarray]:
+    """The first few frames (m, 3, 3) that differ in some entry by `least`, counting those a rotation of `own` joins one."""
+    chosen: list[np.ndarray] = []
+    for frame in frames:
+        if all(np.abs(frame @ own - known).max(axis=(1, 2)).min() > least for known in chosen):
+            chosen.append(frame)
+        if len(chosen) == number:
+            break
+    return chosen
+
+
+def _refined(
+    data: StrainData, symbol: str, start: np.ndarray, order: int, prior: float
+) -> tuple[float, np.ndarray]:
+    """Sum of squares and frame where the class's polynomial, fitted anew in each frame, misses the stresses least."""
+
+    def residual(vector: np.ndarray) -> np.ndarray:
+        turned = replace(data, group=PointGroup(symbol, _orthonormal(_turn(vector) @ start)))
+        fitted = PolynomialFit(turned, order, False, prior)
+        return ((fitted.stress(data.strain) - data.stress) / fitted.unit).reshape(-1)
+
+    found = least_squares(residual, np.zeros(3), method="lm", diff_step=1e-5, x_scale=0.01, xtol=1e-6, ftol=1e-6)
+    return float(found.cost), _orthonormal(_turn(found.x) @ start)
+
+
+def _orthonormal(matrix: np.ndarray) -> np.ndarray:
+    left, _, right = np.linalg.svd(matrix)
+    return left @ right
