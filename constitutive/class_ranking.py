@@ -18,12 +18,15 @@ from .fit import orbit_folds
 from .frame_search import find_frames
 from .least_squares import PolynomialFit
 
+#: Degrees of the polynomials: the third is the first that tells all classes apart.
+ORDERS = (3, 4, 5)
 #: Ridge parameters tried for each class.
 RIDGES = (1e-8, 1e-6, 1e-4)
 #: Cross-validation folds.
 FOLDS = 5
-#: A class is within noise where its error exceeds the least by at most this many standard errors.
-WITHIN = 2.0
+#: Bootstrap samples of the orbits; a class is within noise where it does no worse than the best in this share of them.
+SAMPLES = 4000
+WITHIN = 0.025
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,18 @@ class ClassRow:
         The class in its frame, stated or found.
     error : float
         Cross-validated pooled relative stress error of its polynomial.
-    excess : float
-        Mean paired difference of squared errors to the class of least error, in its standard errors over orbits.
+    chance : float
+        Share of bootstrap samples of the orbits (Efron 1979, doi:10.1214/aos/1176344552) in which the class misses no
+        more than the class of least error does.
     floor : Floor
         What no law of the class can fit.
     within_noise : bool
-        Whether `excess` is at most `WITHIN`.
+        Whether `chance` is at least `WITHIN`.
     """
 
     group: PointGroup
     error: float
-    excess: float
+    chance: float
     floor: Floor
     within_noise: bool
 
@@ -72,13 +76,13 @@ class ClassRanking:
         lines = [
             f"cross-validated stress error of polynomials of degree {self.order}, {FOLDS} folds by symmetry orbit "
             f"({self.states} states, {self.distinct} distinct), {'each frame searched' if self.searched else 'frame stated'}",
-            f"{'class':<7}{'error %':>9}{'excess σ':>10}{'floor %':>11}{'informative %':>15}",
+            f"{'class':<7}{'error %':>9}{'chance %':>10}{'floor %':>11}{'informative %':>15}",
         ]
         for row in self.rows:
             floor = f"{100 * row.floor.relative:.3g}" if row.floor.determinable else "—"
             mark = "  within noise" if row.within_noise else ""
             lines.append(
-                f"{row.group.symbol:<7}{100 * row.error:>9.3g}{row.excess:>10.1f}{floor:>11}"
+                f"{row.group.symbol:<7}{100 * row.error:>9.3g}{100 * row.chance:>10.1f}{floor:>11}"
                 f"{100 * row.floor.informative:>15.0f}{mark}"
             )
         lines.append(f"highest class within noise: {self.best.group.symbol}")
@@ -114,17 +118,17 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
 
     Notes
     -----
-    Polynomials are of degree 4 where the states give six times as many stresses as the triclinic one has coefficients
-    (209 states), else of degree 3 (from 28 states, twice as many). Second order would not do: it cannot tell m-3 from
-    m-3m, nor 6/m from 6/mmm.
+    The degree is the one among 3, 4 (from 70 states) and 5 (from 154) at which the triclinic polynomial errs least.
+    Second order would not do: it cannot tell m-3 from m-3m, nor 6/m from 6/mmm. A class is contradicted only by what
+    exceeds the error of the polynomials: a pseudo-symmetry within it passes.
     """
     if frame is not None:
         frame = check_rotation("rank_classes(frame)", frame)
     if not np.any(data.stress):
         raise ValueError("rank_classes: expected stresses, got zeros only. Check the columns of the data.")
-    order = _order(len(data))
+    orders = _orders(len(data))
     symbols = LAUE_CLASSES[::-1]
-    frames = [frame] * len(symbols) if frame is not None else find_frames(data, symbols, order, RIDGES[1], seed)
+    frames = [frame] * len(symbols) if frame is not None else find_frames(data, symbols, seed)
     groups = [PointGroup(symbol, found) for symbol, found in zip(symbols, frames, strict=True)]
     orbits = _joined_orbits(data, groups)
     distinct = len(np.unique(orbits))
@@ -134,30 +138,30 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
             f"{len(data)}. Add strained cells in other directions."
         )
     folds = orbit_folds(orbits, FOLDS, seed)
-    missed = [_cross_validated(data, group, order, folds) for group in groups]
+    triclinic = {order: _cross_validated(data, groups[-1], order, folds) for order in orders}
+    order = min(orders, key=lambda order: float(triclinic[order].sum()))
+    missed = [_cross_validated(data, group, order, folds) for group in groups[:-1]] + [triclinic[order]]
     sums = np.array([np.bincount(orbits, weights=squares) for squares in missed])
-    least = sums[int(np.argmin(sums.sum(axis=1)))]
+    worse = (sums - sums[int(np.argmin(sums.sum(axis=1)))]).T
+    drawn = np.random.default_rng(seed).multinomial(distinct, np.full(distinct, 1.0 / distinct), size=SAMPLES)
+    chances = np.mean(drawn @ worse <= 0.0, axis=0)
     given = float(np.sum(data.stress**2))
-    rows = []
-    for group, own in zip(groups, sums, strict=True):
-        difference = own - least
-        spread = float(np.std(difference, ddof=1) * np.sqrt(distinct))
-        excess = float(difference.sum()) / spread if spread > 0 else 0.0
-        error = float(np.sqrt(own.sum() / given))
-        rows.append(ClassRow(group, error, excess, symmetry_floor(data, group), excess <= WITHIN))
+    rows = [
+        ClassRow(group, float(np.sqrt(own.sum() / given)), float(chance), symmetry_floor(data, group), chance >= WITHIN)
+        for group, own, chance in zip(groups, sums, chances, strict=True)
+    ]
     return ClassRanking(tuple(rows), order, len(data), distinct, frame is None)
 
 
-def _order(states: int) -> int:
-    coefficients = {order: comb(6 + order, order) - 1 for order in (3, 4)}
-    if 6 * states >= 6 * coefficients[4]:
-        return 4
-    if 6 * states >= 2 * coefficients[3]:
-        return 3
-    raise ValueError(
-        f"rank_classes: expected at least {-(-2 * coefficients[3] // 6)} states, which determine third-order "
-        f"constants, got {states}. Add states, or state the class."
-    )
+def _orders(states: int) -> list[int]:
+    """Degrees whose triclinic coefficients number at most half the stresses."""
+    needed = {order: -(-2 * (comb(6 + order, order) - 1) // 6) for order in ORDERS}
+    if states < needed[ORDERS[0]]:
+        raise ValueError(
+            f"rank_classes: expected at least {needed[ORDERS[0]]} states, which determine third-order constants, got "
+            f"{states}. Add states, or state the class."
+        )
+    return [order for order in ORDERS if states >= needed[order]]
 
 
 def _joined_orbits(data: StrainData, groups: list[PointGroup]) -> np.ndarray:

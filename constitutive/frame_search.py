@@ -20,6 +20,8 @@ from .least_squares import PolynomialFit
 #: Random rotations from which the search starts, and how many of the best are followed down.
 STARTS = 600
 FOLLOWED = 6
+#: Ridge parameter of the polynomials.
+RIDGE = 1e-6
 
 
 def constants(fitted: PolynomialFit) -> list[np.ndarray]:
@@ -48,7 +50,7 @@ def _bases(symbol: str) -> list[np.ndarray]:
 
 
 def class_distance(parts: list[np.ndarray], symbol: str, frames: np.ndarray) -> np.ndarray:
-    """Squared distance (m,) of elastic constants to those of a class, in each of several frames (m, 3, 3).
+    """Relative squared distance (m,) of elastic constants to those of a class, in each of several frames (m, 3, 3).
 
     The distance of a stiffness to its projection on the class (Gazis, Tadjbakhsh and Toupin 1963), here summed over
     stress, stiffness and third-order constants: the stiffness alone leaves the axes of some classes open.
@@ -62,7 +64,7 @@ def class_distance(parts: list[np.ndarray], symbol: str, frames: np.ndarray) -> 
             turned = np.einsum("mij,mj...->m...i", back, turned)
         kept = turned.reshape(len(frames), -1) @ basis.T
         total += np.sum(part**2) - np.sum(kept**2, axis=1)
-    return total
+    return total / sum(float(np.sum(part**2)) for part in parts)
 
 
 def _turn(vector: np.ndarray) -> np.ndarray:
@@ -70,7 +72,7 @@ def _turn(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) if angle < 1e-300 else rotation_about(vector, angle)
 
 
-def find_frames(data: StrainData, symbols: Sequence[str], order: int, prior: float, seed: int = 0) -> list[np.ndarray]:
+def find_frames(data: StrainData, symbols: Sequence[str], seed: int = 0) -> list[np.ndarray]:
     """For each class the rotation (3, 3) from its standard frame to the one in which data fit it best.
 
     The elastic constants of a polynomial fitted without symmetry are compared with those of the class in many frames;
@@ -83,20 +85,22 @@ def find_frames(data: StrainData, symbols: Sequence[str], order: int, prior: flo
         Their group is not used.
     symbols : sequence of str
         Finite Laue classes.
-    order : int
-        Degree of the polynomials, at least 3: second order leaves the axes of 6/mmm open.
-    prior : float
-        Ridge parameter of the polynomials, as in `PolynomialFit`.
     seed : int
         Seed of the starts.
+
+    Notes
+    -----
+    The polynomials are of degree 3, from 209 states on of degree 4. Second order leaves the axes of 6/mmm open.
     """
-    parts = constants(PolynomialFit(replace(data, group=PointGroup("-1")), order, False, prior))
+    # six stresses for each coefficient of the triclinic polynomial of degree 4
+    order = 4 if len(data) >= 209 else 3
+    parts = constants(PolynomialFit(replace(data, group=PointGroup("-1")), order, False, RIDGE))
     starts = random_rotations(STARTS, np.random.default_rng(seed))
-    return [_find_frame(data, symbol, order, prior, parts, starts) for symbol in symbols]
+    return [_find_frame(data, symbol, order, parts, starts) for symbol in symbols]
 
 
 def _find_frame(
-    data: StrainData, symbol: str, order: int, prior: float, parts: list[np.ndarray], starts: np.ndarray
+    data: StrainData, symbol: str, order: int, parts: list[np.ndarray], starts: np.ndarray
 ) -> np.ndarray:
     own = PointGroup(symbol).rotations
     if len(own) == 1:
@@ -108,11 +112,12 @@ def _find_frame(
         def objective(vector: np.ndarray, start: np.ndarray = start) -> float:
             return float(class_distance(parts, symbol, (_turn(vector) @ start)[None])[0])
 
-        found = minimize(objective, np.zeros(3), method="BFGS")
+        # to a hundredth of a radian or so: the last step is a fit
+        found = minimize(objective, np.zeros(3), method="BFGS", options={"gtol": 1e-4})
         minima.append((float(found.fun), _turn(found.x) @ start))
     minima.sort(key=lambda pair: pair[0])
     distinct = _apart(np.array([frame for _, frame in minima]), own, 0.05, 2)
-    refined = [_refined(data, symbol, frame, order, prior) for frame in distinct]
+    refined = [_refined(data, symbol, frame, order) for frame in distinct]
     frame = min(refined, key=lambda pair: pair[0])[1]
     # frames that differ by a rotation of the group are the same: the one nearest to the axes of the data
     frames = frame @ own
@@ -130,14 +135,12 @@ def _apart(frames: np.ndarray, own: np.ndarray, least: float, number: int) -> li
     return chosen
 
 
-def _refined(
-    data: StrainData, symbol: str, start: np.ndarray, order: int, prior: float
-) -> tuple[float, np.ndarray]:
+def _refined(data: StrainData, symbol: str, start: np.ndarray, order: int) -> tuple[float, np.ndarray]:
     """Sum of squares and frame where the class's polynomial, fitted anew in each frame, misses the stresses least."""
 
     def residual(vector: np.ndarray) -> np.ndarray:
         turned = replace(data, group=PointGroup(symbol, _orthonormal(_turn(vector) @ start)))
-        fitted = PolynomialFit(turned, order, False, prior)
+        fitted = PolynomialFit(turned, order, False, RIDGE)
         return ((fitted.stress(data.strain) - data.stress) / fitted.unit).reshape(-1)
 
     found = least_squares(residual, np.zeros(3), method="lm", diff_step=1e-5, x_scale=0.01, xtol=1e-6, ftol=1e-6)
