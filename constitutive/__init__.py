@@ -8,6 +8,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .class_ranking import ClassRanking, ClassRow, rank_classes
 from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
 from .fit import CrossValidation, cross_validate, fit
@@ -24,6 +25,8 @@ __all__ = [
     "OUT_OF_RANGE",
     "VACUUM_PERMITTIVITY",
     "Audit",
+    "ClassRanking",
+    "ClassRow",
     "CrossValidation",
     "Law",
     "NeoHookeanLaw",
@@ -37,5 +40,6 @@ __all__ = [
     "first_piola_electromechanical",
     "fit",
     "load",
+    "rank_classes",
     "save",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import comb
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -71,6 +72,22 @@ class ClassRanking:
         return max(
             (row for row in self.rows if row.within_noise), key=lambda row: (len(row.group.rotations), -row.error)
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold of it."""
+        return {
+            "best": self.best.group.symbol, "order": self.order, "states": self.states, "distinct": self.distinct,
+            "frame": "searched" if self.searched else "stated",
+            "classes": [
+                {
+                    "symbol": row.group.symbol, "frame": row.group.frame.tolist(), "error": row.error,
+                    "chance": row.chance, "within_noise": row.within_noise, "floor": row.floor.relative,
+                    "floor_bound": row.floor.bound, "floor_rmse_P": row.floor.rmse_P,
+                    "informative": row.floor.informative,
+                }
+                for row in self.rows
+            ],
+        }  # fmt: skip
 
     def __str__(self) -> str:
         lines = [

@@ -10,6 +10,7 @@ from .groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, Po
 from .invariants import invariant_polynomials, invariant_tensors, strain_invariants
 from .moduli import elastic_constants, stiffness_from_constants
 from .piezoelectricity import d_from_e, e_from_d, piezoelectric_constants, piezoelectric_from_constants
+from .symmetry_floor import Floor, symmetry_floor
 from .tensor_spaces import invariant_part, tensor_count, tensor_space
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "LAUE_CLASSES",
     "POINT_GROUPS",
     "STRAIN_CLASSES",
+    "Floor",
     "PointGroup",
     "StrainData",
     "d_from_e",
@@ -32,6 +34,7 @@ __all__ = [
     "rotations",
     "stiffness_from_constants",
     "strain_invariants",
+    "symmetry_floor",
     "tensor_count",
     "tensor_space",
 ]
