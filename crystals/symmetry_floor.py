@@ -136,8 +136,10 @@ def _canonical(group: PointGroup, strain: np.ndarray) -> tuple[np.ndarray, np.nd
     # a turn by θ about the axis turns (E13, E23) by θ and ((E11 − E22)/2, E12) by 2θ
     out_of_plane = local[:, 0, 2] + 1j * local[:, 1, 2]
     in_plane = 0.5 * (local[:, 0, 0] - local[:, 1, 1]) + 1j * local[:, 0, 1]
-    size = np.maximum(np.abs(out_of_plane), 1e-300)
-    angles = -0.5 * np.angle(out_of_plane**2 / size + in_plane)
+    # by the larger of the two, so that rounding does not turn a strain; no round ratio, so that equal ones do not tip
+    angles = np.where(
+        np.abs(out_of_plane) > 0.77 * np.abs(in_plane), -np.angle(out_of_plane), -0.5 * np.angle(in_plane)
+    )
     about = np.array([rotation_about(np.eye(3)[2], float(angle)) for angle in angles])
     return about @ group.frame.T, PointGroup("6/m" if group.symbol == "∞/m" else "6/mmm").rotations
 
@@ -169,7 +171,9 @@ def _split(
         projector = stabiliser.mean(axis=0)
         points = np.einsum("nij,nj->ni", maps, strain[members])
         centre = projector @ points.mean(axis=0)
-        answers = np.einsum("nij,nj->ni", maps, stress[members]) - (points - centre) @ tangent(centre)
+        answers, shift = np.einsum("nij,nj->ni", maps, stress[members]), points - centre
+        if np.abs(shift).max() > 1e-12:
+            answers = answers - shift @ tangent(centre)
         kept = answers @ projector
         deviation = kept - kept.mean(axis=0)
         breaking[members] = np.einsum("nji,nj->ni", maps, answers - kept)
