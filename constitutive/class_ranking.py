@@ -137,7 +137,8 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
     -----
     The degree is the one among 3, 4 (from 70 states) and 5 (from 154) at which the triclinic polynomial errs least.
     Second order would not do: it cannot tell m-3 from m-3m, nor 6/m from 6/mmm. A class is contradicted only by what
-    exceeds the error of the polynomials: a pseudo-symmetry within it passes.
+    exceeds the error of the polynomials: a pseudo-symmetry within it passes. States along loading paths are neighbours
+    without being twins; the folds do not part them, which favours low classes and makes `chance` overconfident.
     """
     if frame is not None:
         frame = check_rotation("rank_classes(frame)", frame)
@@ -164,7 +165,9 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
     chances = np.mean(drawn @ worse <= 0.0, axis=0)
     given = float(np.sum(data.stress**2))
     rows = [
-        ClassRow(group, float(np.sqrt(own.sum() / given)), float(chance), symmetry_floor(data, group), chance >= WITHIN)
+        ClassRow(
+            group, float(np.sqrt(own.sum() / given)), float(chance), symmetry_floor(data, group), bool(chance >= WITHIN)
+        )
         for group, own, chance in zip(groups, sums, chances, strict=True)
     ]
     return ClassRanking(tuple(rows), order, len(data), distinct, frame is None)

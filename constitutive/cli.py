@@ -133,7 +133,9 @@ def _refuse_unread(context: click.Context, names: tuple[str, ...], kind: str) ->
     given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if given:
         options = ", ".join("--" + name.removesuffix("_glob").replace("_", "-") for name in given)
-        raise ValueError(f"{context.info_name}: expected no {options} for {kind}, which does not read it. Leave it out.")
+        raise ValueError(
+            f"{context.info_name}: expected no {options} for {kind}, which does not read it. Leave it out."
+        )
 
 
 @main.command()
@@ -331,7 +333,9 @@ def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: s
     _refuse_unread(click.get_current_context(), tuple(n for n in names if n not in read), f"{source.name!r}")
     if source.is_dir():
         if units is None:
-            raise ValueError("classes: expected --units for a folder of tables, got none. They do not say it; pass --units Pa.")
+            raise ValueError(
+                "classes: expected --units for a folder of tables, got none. They do not say it; pass --units Pa."
+            )
         data = _tables(source, units, None, "-1", "*", None)[0]
     else:
         options = {"reference": reference_cell, "skip": _numbers(skip_frames)} if xyz else {}

@@ -99,9 +99,7 @@ def find_frames(data: StrainData, symbols: Sequence[str], seed: int = 0) -> list
     return [_find_frame(data, symbol, order, parts, starts) for symbol in symbols]
 
 
-def _find_frame(
-    data: StrainData, symbol: str, order: int, parts: list[np.ndarray], starts: np.ndarray
-) -> np.ndarray:
+def _find_frame(data: StrainData, symbol: str, order: int, parts: list[np.ndarray], starts: np.ndarray) -> np.ndarray:
     own = PointGroup(symbol).rotations
     if len(own) == 1:
         return np.eye(3)
