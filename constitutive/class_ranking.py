@@ -16,13 +16,13 @@ from crystals.rotations import check_rotation
 from crystals.symmetry_floor import Floor, symmetry_floor
 
 from .fit import orbit_folds
-from .frame_search import find_frames
+from .frame_search import find_frames, refine_frame
 from .least_squares import PolynomialFit
 
 #: Degrees of the polynomials: the third is the first that tells all classes apart.
 ORDERS = (3, 4, 5)
 #: Ridge parameters tried for each class.
-RIDGES = (1e-8, 1e-6, 1e-4)
+RIDGES = (1e-11, 1e-9, 1e-7, 1e-5)
 #: Cross-validation folds.
 FOLDS = 5
 #: Bootstrap samples of the orbits; a class is within noise where it does no worse than the best in this share of them.
@@ -120,7 +120,7 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
         Their group is not used.
     frame : (3, 3), optional
         Rotation from the classes' standard frame (z ∥ c, x ∥ a, unique axis y for 2/m) to that of the strains. By
-        default each class's frame is searched (`find_frames`), on all states: three unknowns that the folds share.
+        default each class's frame is searched (`find_frames`, `refine_frame`), on all states: three unknowns that the folds share.
     seed : int
         Seed of folds and search.
 
@@ -158,6 +158,9 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
     folds = orbit_folds(orbits, FOLDS, seed)
     triclinic = {order: _cross_validated(data, groups[-1], order, folds) for order in orders}
     order = min(orders, key=lambda order: float(triclinic[order].sum()))
+    if frame is None:
+        # what a higher degree resolves, it may resolve in the frame too
+        groups = [refine_frame(data, group, order)[1] for group in groups]
     missed = [_cross_validated(data, group, order, folds) for group in groups[:-1]] + [triclinic[order]]
     sums = np.array([np.bincount(orbits, weights=squares) for squares in missed])
     worse = (sums - sums[int(np.argmin(sums.sum(axis=1)))]).T

@@ -21,7 +21,7 @@ from .least_squares import PolynomialFit
 STARTS = 600
 FOLLOWED = 6
 #: Ridge parameter of the polynomials.
-RIDGE = 1e-6
+RIDGE = 1e-9
 
 
 def constants(fitted: PolynomialFit) -> list[np.ndarray]:
@@ -52,8 +52,9 @@ def _bases(symbol: str) -> list[np.ndarray]:
 def class_distance(parts: list[np.ndarray], symbol: str, frames: np.ndarray) -> np.ndarray:
     """Relative squared distance (m,) of elastic constants to those of a class, in each of several frames (m, 3, 3).
 
-    The distance of a stiffness to its projection on the class (Gazis, Tadjbakhsh and Toupin 1963), here summed over
-    stress, stiffness and third-order constants: the stiffness alone leaves the axes of some classes open.
+    The distance of a stiffness to its projection on the class (Gazis, Tadjbakhsh and Toupin 1963,
+    doi:10.1107/S0365110X63002449), here summed over stress, stiffness and third-order constants: the stiffness alone
+    leaves the axes of some classes open.
     """
     back = np.swapaxes(mandel_rotation(frames), 1, 2)
     total = np.zeros(len(frames))
@@ -115,8 +116,8 @@ def _find_frame(data: StrainData, symbol: str, order: int, parts: list[np.ndarra
         minima.append((float(found.fun), _turn(found.x) @ start))
     minima.sort(key=lambda pair: pair[0])
     distinct = _apart(np.array([frame for _, frame in minima]), own, 0.05, 2)
-    refined = [_refined(data, symbol, frame, order) for frame in distinct]
-    frame = min(refined, key=lambda pair: pair[0])[1]
+    refined = [refine_frame(data, PointGroup(symbol, frame), order) for frame in distinct]
+    frame = min(refined, key=lambda pair: pair[0])[1].frame
     # frames that differ by a rotation of the group are the same: the one nearest to the axes of the data
     frames = frame @ own
     return frames[int(np.argmax(np.round(np.trace(frames, axis1=1, axis2=2), 9)))]
@@ -133,18 +134,29 @@ def _apart(frames: np.ndarray, own: np.ndarray, least: float, number: int) -> li
     return chosen
 
 
-def _refined(data: StrainData, symbol: str, start: np.ndarray, order: int) -> tuple[float, np.ndarray]:
-    """Sum of squares and frame where the class's polynomial, fitted anew in each frame, misses the stresses least."""
+def refine_frame(data: StrainData, group: PointGroup, order: int) -> tuple[float, PointGroup]:
+    """The group in the frame nearby in which its polynomial misses the stresses least, and that sum of squares.
+
+    The polynomial is fitted anew in each frame (variable projection: Golub and Pereyra 1973, doi:10.1137/0710036).
+
+    Parameters
+    ----------
+    data : StrainData
+    group : PointGroup
+        The class in the frame to start from.
+    order : int
+        Degree of the polynomial.
+    """
+
+    def moved(vector: np.ndarray) -> PointGroup:
+        left, _, right = np.linalg.svd(_turn(vector) @ group.frame)
+        return PointGroup(group.symbol, left @ right)
 
     def residual(vector: np.ndarray) -> np.ndarray:
-        turned = replace(data, group=PointGroup(symbol, _orthonormal(_turn(vector) @ start)))
-        fitted = PolynomialFit(turned, order, False, RIDGE)
+        fitted = PolynomialFit(replace(data, group=moved(vector)), order, False, RIDGE)
         return ((fitted.stress(data.strain) - data.stress) / fitted.unit).reshape(-1)
 
+    if len(group.rotations) == 1:
+        return 0.0, group
     found = least_squares(residual, np.zeros(3), method="lm", diff_step=1e-5, x_scale=0.01, xtol=1e-6, ftol=1e-6)
-    return float(found.cost), _orthonormal(_turn(found.x) @ start)
-
-
-def _orthonormal(matrix: np.ndarray) -> np.ndarray:
-    left, _, right = np.linalg.svd(matrix)
-    return left @ right
+    return float(found.cost), moved(found.x)

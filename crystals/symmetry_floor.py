@@ -13,7 +13,7 @@ alone, so the same law is the best one in S and in P = F S.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -54,7 +54,7 @@ class Floor:
     """
 
     group: PointGroup
-    stress: np.ndarray
+    stress: np.ndarray = field(repr=False)
     relative: float
     bound: float
     rmse_P: float

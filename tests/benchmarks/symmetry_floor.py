@@ -23,7 +23,6 @@ from constitutive import rank_classes
 from crystals import LAUE_CLASSES, PointGroup, StrainData, read_tables, symmetry_floor
 from crystals.rotations import random_rotations, rotate_vector
 
-
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 

