@@ -120,7 +120,8 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
         Their group is not used.
     frame : (3, 3), optional
         Rotation from the classes' standard frame (z ∥ c, x ∥ a, unique axis y for 2/m) to that of the strains. By
-        default each class's frame is searched (`find_frames`, `refine_frame`), on all states: three unknowns that the folds share.
+        default each class's frame is searched (`find_frames`, `refine_frame`), on all states: three unknowns that the
+        folds share. Where a few frames serve a class alike, that of least cross-validated error is taken.
     seed : int
         Seed of folds and search.
 
@@ -146,9 +147,11 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
         raise ValueError("rank_classes: expected stresses, got zeros only. Check the columns of the data.")
     orders = _orders(len(data))
     symbols = LAUE_CLASSES[::-1]
-    frames = [frame] * len(symbols) if frame is not None else find_frames(data, symbols, seed)
-    groups = [PointGroup(symbol, found) for symbol, found in zip(symbols, frames, strict=True)]
-    orbits = _joined_orbits(data, groups)
+    if frame is None:
+        candidates = find_frames(data, symbols, seed)
+    else:
+        candidates = [[PointGroup(symbol, frame)] for symbol in symbols]
+    orbits = _joined_orbits(data, [group for groups in candidates for group in groups])
     distinct = len(np.unique(orbits))
     if distinct < 2 * FOLDS:
         raise ValueError(
@@ -156,12 +159,16 @@ def rank_classes(data: StrainData, frame: np.ndarray | None = None, *, seed: int
             f"{len(data)}. Add strained cells in other directions."
         )
     folds = orbit_folds(orbits, FOLDS, seed)
-    triclinic = {order: _cross_validated(data, groups[-1], order, folds) for order in orders}
+    triclinic = {order: _cross_validated(data, PointGroup("-1"), order, folds) for order in orders}
     order = min(orders, key=lambda order: float(triclinic[order].sum()))
-    if frame is None:
-        # what a higher degree resolves, it may resolve in the frame too
-        groups = [refine_frame(data, group, order)[1] for group in groups]
-    missed = [_cross_validated(data, group, order, folds) for group in groups[:-1]] + [triclinic[order]]
+    compared = []
+    for groups in candidates:
+        if frame is None:
+            # what a higher degree resolves, it may resolve in the frame too
+            groups = [refine_frame(data, group, order)[1] for group in groups]
+        tried = [(_cross_validated(data, group, order, folds), group) for group in groups]
+        compared.append(min(tried, key=lambda pair: float(pair[0].sum())))
+    missed, groups = zip(*compared, strict=True)
     sums = np.array([np.bincount(orbits, weights=squares) for squares in missed])
     worse = (sums - sums[int(np.argmin(sums.sum(axis=1)))]).T
     drawn = np.random.default_rng(seed).multinomial(distinct, np.full(distinct, 1.0 / distinct), size=SAMPLES)

@@ -20,6 +20,9 @@ from .least_squares import PolynomialFit
 #: Random rotations from which the search starts, and how many of the best are followed down.
 STARTS = 600
 FOLLOWED = 6
+#: Most frames kept of a class, and the largest ratio of their sums of squares to the least.
+KEPT = 3
+SIMILAR = 2.0
 #: Ridge parameter of the polynomials.
 RIDGE = 1e-9
 
@@ -73,12 +76,12 @@ def _turn(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) if angle < 1e-300 else rotation_about(vector, angle)
 
 
-def find_frames(data: StrainData, symbols: Sequence[str], seed: int = 0) -> list[np.ndarray]:
-    """For each class the rotation (3, 3) from its standard frame to the one in which data fit it best.
+def find_frames(data: StrainData, symbols: Sequence[str], seed: int = 0) -> list[list[PointGroup]]:
+    """For each class the frames in which data fit it best: a few, best first, where they cannot be told apart.
 
     The elastic constants of a polynomial fitted without symmetry are compared with those of the class in many frames;
-    the best are followed to their minima, and from the two best of these the invariant polynomial is fitted to the
-    stresses with the frame as three more unknowns.
+    the best are followed to their minima, and from the best of these the invariant polynomial is fitted to the stresses
+    with the frame as three more unknowns. Kept are those that miss at most `SIMILAR` times the least sum of squares.
 
     Parameters
     ----------
@@ -97,16 +100,17 @@ def find_frames(data: StrainData, symbols: Sequence[str], seed: int = 0) -> list
     order = 4 if len(data) >= 209 else 3
     parts = constants(PolynomialFit(replace(data, group=PointGroup("-1")), order, False, RIDGE))
     starts = random_rotations(STARTS, np.random.default_rng(seed))
-    return [_find_frame(data, symbol, order, parts, starts) for symbol in symbols]
+    return [_candidates(data, symbol, order, parts, starts) for symbol in symbols]
 
 
-def _find_frame(data: StrainData, symbol: str, order: int, parts: list[np.ndarray], starts: np.ndarray) -> np.ndarray:
-    own = PointGroup(symbol).rotations
-    if len(own) == 1:
-        return np.eye(3)
+def _candidates(
+    data: StrainData, symbol: str, order: int, parts: list[np.ndarray], starts: np.ndarray
+) -> list[PointGroup]:
+    if len(PointGroup(symbol).rotations) == 1:
+        return [PointGroup(symbol)]
     distance = class_distance(parts, symbol, starts)
     minima: list[tuple[float, np.ndarray]] = []
-    for start in _apart(starts[np.argsort(distance)], own, 0.4, FOLLOWED):
+    for start in _apart(symbol, starts[np.argsort(distance)], 0.4, FOLLOWED):
 
         def objective(vector: np.ndarray, start: np.ndarray = start) -> float:
             return float(class_distance(parts, symbol, (_turn(vector) @ start)[None])[0])
@@ -115,20 +119,28 @@ def _find_frame(data: StrainData, symbol: str, order: int, parts: list[np.ndarra
         found = minimize(objective, np.zeros(3), method="BFGS", options={"gtol": 1e-4})
         minima.append((float(found.fun), _turn(found.x) @ start))
     minima.sort(key=lambda pair: pair[0])
-    distinct = _apart(np.array([frame for _, frame in minima]), own, 0.05, 2)
-    refined = [refine_frame(data, PointGroup(symbol, frame), order) for frame in distinct]
-    frame = min(refined, key=lambda pair: pair[0])[1].frame
-    # frames that differ by a rotation of the group are the same: the one nearest to the axes of the data
-    frames = frame @ own
-    return frames[int(np.argmax(np.round(np.trace(frames, axis1=1, axis2=2), 9)))]
+    distinct = _apart(symbol, np.array([frame for _, frame in minima]), 0.1, KEPT)
+    refined = sorted((refine_frame(data, PointGroup(symbol, frame), order) for frame in distinct), key=lambda r: r[0])
+    return [_nearest(group) for cost, group in refined if cost <= SIMILAR * refined[0][0]]
 
 
-def _apart(frames: np.ndarray, own: np.ndarray, least: float, number: int) -> list[np.ndarray]:
-    """The first few frames (m, 3, 3) that differ in some entry by `least`, counting those a rotation of `own` joins one."""
+def _nearest(group: PointGroup) -> PointGroup:
+    """The same group in that of its equivalent frames which is nearest to the axes of the data."""
+    frames = group.frame @ PointGroup(group.symbol).rotations
+    return PointGroup(group.symbol, frames[int(np.argmax(np.round(np.trace(frames, axis1=1, axis2=2), 9)))])
+
+
+def _apart(symbol: str, frames: np.ndarray, least: float, number: int) -> list[np.ndarray]:
+    """The first few frames (m, 3, 3) in which some operation of the class differs by `least` in an entry."""
+    own = PointGroup(symbol).rotations
     chosen: list[np.ndarray] = []
+    sets: list[np.ndarray] = []
     for frame in frames:
-        if all(np.abs(frame @ own - known).max(axis=(1, 2)).min() > least for known in chosen):
+        turned = frame @ own @ frame.T
+        differences = [np.abs(turned[:, None] - known[None]).max(axis=(2, 3)).min(axis=1).max() for known in sets]
+        if all(difference > least for difference in differences):
             chosen.append(frame)
+            sets.append(turned)
         if len(chosen) == number:
             break
     return chosen
