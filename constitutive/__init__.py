@@ -8,6 +8,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .class_ranking import ClassRanking, ClassRow, rank_classes
 from .driver import PointResponse, constrained_response, load_path
 from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
@@ -35,6 +36,8 @@ __all__ = [
     "OUT_OF_RANGE",
     "VACUUM_PERMITTIVITY",
     "Audit",
+    "ClassRanking",
+    "ClassRow",
     "CrossValidation",
     "InternalVariableLaw",
     "Guarantees",
@@ -64,6 +67,7 @@ __all__ = [
     "load_path",
     "path_error",
     "path_stress",
+    "rank_classes",
     "save",
     "stability_map",
     "uniaxial",

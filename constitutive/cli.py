@@ -136,7 +136,9 @@ def _refuse_unread(context: click.Context, names: tuple[str, ...], kind: str) ->
     given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if given:
         options = ", ".join("--" + name.removesuffix("_glob").replace("_", "-") for name in given)
-        raise ValueError(f"fit: expected no {options} for {kind}, which does not read it. Leave it out.")
+        raise ValueError(
+            f"{context.info_name}: expected no {options} for {kind}, which does not read it. Leave it out."
+        )
 
 
 @main.command()
@@ -313,6 +315,48 @@ def _tables(
             )
         found.append(read_tables(paths, group, units, columns))
     return found
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--frame", type=click.Choice(["searched", "stated"]), default="searched", show_default=True,
+              help="'stated': the data's own axes, z along c, x along a, unique axis y.")  # fmt: skip
+@click.option("--reference-cell", help="Extended XYZ: the undeformed cell, as in fit.")
+@click.option("--skip-frames", default="", help="Extended XYZ: frames to leave out, counted from 0, as in 3,54.")
+@click.option("--units", help="Folder of tables of F and P: their unit (Pa, kPa, bar, MPa, kbar, GPa, eV/A3).")
+@click.option("--seed", default=0, show_default=True, help="Seed of the folds and of the search.")
+@_json
+@_sentence
+def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: str, units: str | None, seed: int,
+            as_json: bool) -> None:  # fmt: skip
+    """Which symmetry do data show? Ranks the Laue classes, and gives the stress that no law of a class can fit.
+
+    SOURCE is a data set (.h5), extended XYZ (.extxyz), or a folder of plain tables of F and P (with --units).
+
+    \b
+    constitutive classes silicon.extxyz --reference-cell 10.93746
+    """
+    import numpy as np
+
+    from crystals.dataset import StrainData
+
+    from .class_ranking import rank_classes
+
+    names, xyz = ("reference_cell", "skip_frames", "units"), source.suffix in (".extxyz", ".xyz")
+    read = ("units",) if source.is_dir() else ("reference_cell", "skip_frames") if xyz else ()
+    _refuse_unread(click.get_current_context(), tuple(n for n in names if n not in read), f"{source.name!r}")
+    if source.is_dir():
+        if units is None:
+            raise ValueError(
+                "classes: expected --units for a folder of tables, got none. They do not say it; pass --units Pa."
+            )
+        data = _tables(source, units, None, "-1", "*", None)[0]
+    else:
+        options = {"reference": reference_cell, "skip": _numbers(skip_frames)} if xyz else {}
+        data = StrainData.read(source, **options)
+    stated = np.eye(3) if data.group is None else data.group.frame
+    ranking = rank_classes(data, stated if frame == "stated" else None, seed=seed)
+    _print(f"{data}\n{ranking}\n{ranking.best.floor}", ranking.to_dict(), as_json)
 
 
 @main.command()

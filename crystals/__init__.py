@@ -11,6 +11,7 @@ from .elastic_constants import elastic_constants, stiffness_from_constants
 from .groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup
 from .invariants import invariant_polynomials, invariant_tensors, strain_invariants
 from .piezoelectricity import d_from_e, e_from_d, piezoelectric_constants, piezoelectric_from_constants
+from .symmetry_floor import Floor, symmetry_floor
 from .tensor_spaces import invariant_part, tensor_count, tensor_space
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LAUE_CLASSES",
     "POINT_GROUPS",
     "STRAIN_CLASSES",
+    "Floor",
     "PointGroup",
     "StrainData",
     "block_average",
@@ -34,6 +36,7 @@ __all__ = [
     "rotations",
     "stiffness_from_constants",
     "strain_invariants",
+    "symmetry_floor",
     "tensor_count",
     "tensor_space",
 ]
