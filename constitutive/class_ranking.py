@@ -15,9 +15,9 @@ from crystals.groups import LAUE_CLASSES, PointGroup
 from crystals.rotations import check_rotation
 from crystals.symmetry_floor import Floor, symmetry_floor
 
-from .fit import orbit_folds
 from .frame_search import find_frames, refine_frame
 from .least_squares import PolynomialFit
+from .selection import orbit_folds
 
 #: Degrees of the polynomials: the third is the first that tells all classes apart.
 ORDERS = (3, 4, 5)

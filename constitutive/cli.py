@@ -246,6 +246,10 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     )
     lines.append(f"training error {100 * figures['training_stress_error']:.2f} %, polynomial degree {figures['order']}, "
                  f"{figures['parameters']} parameters")  # fmt: skip
+    lines.append(figures["symmetry_floor"])
+    if "elliptic_box" in figures:
+        lines.append(f"elliptic for all |E_i| ≤ {figures['elliptic_box']:g}: smallest acoustic eigenvalue on unseen strains "
+                     f"{figures['smallest_acoustic_eigenvalue']:.3g} {law.units}")  # fmt: skip
     if "held_out_rmse_P" in figures:
         lines.append(f"first Piola–Kirchhoff RMSE over nine components: fit {figures['training_rmse_P']:.4g}, "
                      f"test {figures['held_out_rmse_P']:.4g} {law.units}")  # fmt: skip

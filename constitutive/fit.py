@@ -20,6 +20,7 @@ from crystals import mandel
 from crystals.dataset import StrainData
 from crystals.elastic_constants import elastic_constants
 from crystals.moduli import is_stable
+from crystals.symmetry_floor import symmetry_floor
 
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
@@ -191,6 +192,7 @@ def _finish(
         "energies": None if consistency is None else str(consistency),
         "parameters": int(sum(p.numel() for p in law.parameters() if p.requires_grad)),
         "suspects": _suspects(fitted, data),
+        "symmetry_floor": str(symmetry_floor(training)),
     }
     if "stiffness" in data.provenance:
         stiffness = np.array(data.provenance["stiffness"])

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from constitutive.fit import orbit_folds
 from constitutive.least_squares import ENERGY_WEIGHT
 from constitutive.network import ScalarNetwork, softplus
+from constitutive.selection import orbit_folds
 from crystals.dataset import StrainData
 from crystals.rotations import mandel_rotation
 

@@ -26,7 +26,7 @@ from emt_crystals import fresh_copper
 from matplotlib.axes import Axes
 from rivals import tuned
 
-from constitutive.fit import stress_error
+from constitutive.selection import stress_error
 from constitutive.symmetric_network import AveragedNetwork, InvariantNetwork, SymmetricNetwork
 from crystals.dataset import StrainData
 from crystals.groups import PointGroup, _close

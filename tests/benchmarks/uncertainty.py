@@ -21,8 +21,8 @@ import torch
 from emt_crystals import CRYSTALS, states
 
 from constitutive import SymmetricLaw, fit
-from constitutive.fit import orbit_folds
 from constitutive.least_squares import Reference
+from constitutive.selection import orbit_folds
 from constitutive.uncertainty import NINETY
 from crystals.dataset import StrainData
 
