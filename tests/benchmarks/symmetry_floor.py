@@ -2,7 +2,7 @@
 
 PYTHONPATH=$PWD:tests/constitutive python tests/benchmarks/symmetry_floor.py > tests/benchmarks/results/symmetry_floor.txt
 
-About ten minutes on one core, once the EMT states are cached (`emt_crystals`). Real data from ../shared/data are left
+About a quarter of an hour on one core, once the EMT states are cached (`emt_crystals`). Real data from ../shared/data are left
 out where they are absent.
 """
 
