@@ -8,25 +8,25 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
-from .class_ranking import ClassRanking, ClassRow, rank_classes
 from .driver import PointResponse, constrained_response, load_path
-from .electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .evaluator import first_piola
-from .fit import CrossValidation, cross_validate, fit
+from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
+from .fitting.fit import CrossValidation, cross_validate, fit
+from .fitting.parametric_fit import fit_parametric
+from .fitting.path_fit import fit_paths, path_error, path_stress
 from .guarantees import FAMILIES, Guarantees, guarantee_table, guarantees
-from .internal_variables import InternalVariableLaw
-from .law import INVALID, OK, OUT_OF_RANGE, Law, Response
-from .neo_hooke import NeoHookeanLaw
-from .parametric import ParametricLaw
-from .parametric_fit import fit_parametric
-from .path_fit import fit_paths, path_error, path_stress
-from .polyconvex import PolyconvexLaw
-from .polynomial import PolynomialLaw
+from .laws.electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
+from .laws.internal_variables import InternalVariableLaw
+from .laws.law import INVALID, OK, OUT_OF_RANGE, Law, Response
+from .laws.neo_hooke import NeoHookeanLaw
+from .laws.parametric import ParametricLaw
+from .laws.polyconvex import PolyconvexLaw
+from .laws.polynomial import PolynomialLaw
+from .laws.symmetric import SymmetricLaw
+from .laws.von_mises import VonMisesLaw
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
-from .symmetric import SymmetricLaw
 from .uniaxial import UniaxialStep, uniaxial
-from .von_mises import VonMisesLaw
 
 __version__ = "0.1.0"
 __all__ = [

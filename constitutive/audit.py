@@ -14,7 +14,7 @@ from crystals.groups import PointGroup
 from crystals.rotations import mandel_rotation, random_rotations
 
 from .evaluator import first_piola
-from .law import Law
+from .laws.law import Law
 from .stability import acoustic_eigenvalue
 
 #: Radius of the audited ball of strains for a law without a trained range.

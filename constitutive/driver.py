@@ -17,7 +17,7 @@ import torch
 from crystals import mandel
 from crystals.rotations import check_rotation, mandel_rotation
 
-from .law import INVALID, Law
+from .laws.law import INVALID, Law
 
 #: Residual stress of a converged point, in units of |C| max(|E|, 1e-3).
 TOLERANCE = 1e-11
@@ -42,7 +42,7 @@ class PointResponse(NamedTuple):
     state : array (n, state_width)
         Internal variables after the step, crystal frame.
     status : array (n,) of int
-        As in `constitutive.law.Response`.
+        As in `constitutive.laws.law.Response`.
     converged : array (n,) of bool
         Whether the given stresses are met.
     """

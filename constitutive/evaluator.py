@@ -7,7 +7,7 @@ import numpy as np
 from crystals import mandel
 from crystals.rotations import check_rotation, mandel_rotation
 
-from .law import Law
+from .laws.law import Law
 
 
 def first_piola(

@@ -27,9 +27,9 @@ from crystals.groups import PointGroup
 from crystals.rotations import rotate_vector
 
 from .audit import audit
-from .law import Law
-from .least_squares import Reference
-from .selection import orbit_folds, stress_error
+from .fitting.least_squares import Reference
+from .fitting.selection import orbit_folds, stress_error
+from .laws.law import Law
 from .stability import acoustic_eigenvalue, stability_map
 
 #: Half-width of curves and maps for a law without a trained range.

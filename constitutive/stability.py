@@ -22,7 +22,7 @@ from torch.func import jacfwd, vmap
 from crystals import mandel
 from crystals.moduli import smallest_acoustic_eigenvalue, softest_wave
 
-from .law import INVALID, Law
+from .laws.law import INVALID, Law
 
 #: Half-width of a stability map for a law without a trained range.
 DEFAULT_EXTENT = 0.1

@@ -20,17 +20,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .domain import Domain
-from .electromechanical import PiezoelectricLaw
-from .internal_variables import InternalVariableLaw
-from .law import Law
-from .neo_hooke import NeoHookeanLaw
-from .parametric import ParametricLaw
-from .polyconvex import PolyconvexLaw
-from .polynomial import PolynomialLaw
-from .symmetric import SymmetricLaw
-from .uncertainty import Uncertainty
-from .von_mises import VonMisesLaw
+from .fitting.uncertainty import Uncertainty
+from .laws.domain import Domain
+from .laws.electromechanical import PiezoelectricLaw
+from .laws.internal_variables import InternalVariableLaw
+from .laws.law import Law
+from .laws.neo_hooke import NeoHookeanLaw
+from .laws.parametric import ParametricLaw
+from .laws.polyconvex import PolyconvexLaw
+from .laws.polynomial import PolynomialLaw
+from .laws.symmetric import SymmetricLaw
+from .laws.von_mises import VonMisesLaw
 
 SCHEMA = 1
 COMPONENT_ORDER = "11 22 33 23 13 12, Mandel; tangent: 21 entries of the upper triangle, row by row"

@@ -16,7 +16,7 @@ from crystals.moduli import smallest_acoustic_eigenvalue
 from crystals.rotations import rotation_to_direction
 
 from .driver import PointResponse, load_path
-from .law import Law
+from .laws.law import Law
 
 
 class UniaxialStep(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from mpi4py import MPI
 
-from constitutive.law import OUT_OF_RANGE
+from constitutive.laws.law import OUT_OF_RANGE
 
 if TYPE_CHECKING:
     from .material import QuadratureMaterial

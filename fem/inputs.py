@@ -9,8 +9,8 @@ import ufl
 from ufl.algorithms.analysis import extract_coefficients
 from ufl.core.expr import Expr
 
-from constitutive.law import Law
-from constitutive.parametric import ParametricLaw
+from constitutive.laws.law import Law
+from constitutive.laws.parametric import ParametricLaw
 
 from . import dolfinx_versions as versions
 

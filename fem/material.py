@@ -9,7 +9,7 @@ import torch
 import ufl
 from dolfinx import fem
 
-from constitutive.law import INVALID, OK, Law
+from constitutive.laws.law import INVALID, OK, Law
 from constitutive.stability import acoustic_eigenvalue
 from crystals import mandel
 
@@ -64,7 +64,7 @@ class QuadratureMaterial:
     dx : ufl.Measure
         Integral over the material's cells with the one quadrature rule that its stress can stand under.
     status : array (n,)
-        Status of each point at the last update: `constitutive.law.OK`, `OUT_OF_RANGE` or `INVALID`.
+        Status of each point at the last update: `constitutive.laws.law.OK`, `OUT_OF_RANGE` or `INVALID`.
     strain_ufl, second_piola_ufl, first_piola_ufl, cauchy_ufl, deformation_gradient_ufl
         UFL expressions for the user's own forms: the Mandel strain, and tensors.
 

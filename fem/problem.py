@@ -13,7 +13,7 @@ from dolfinx.fem import petsc
 from mpi4py import MPI
 from petsc4py import PETSc as _petsc
 
-from constitutive.law import INVALID
+from constitutive.laws.law import INVALID
 
 from . import dolfinx_versions as versions
 from .diagnosis import REASONS, NotConverged, find_out_of_range, free_rigid_motions

@@ -24,8 +24,8 @@ import numpy as np
 from emt_crystals import CRYSTALS, states
 
 from constitutive import cross_validate, fit
-from constitutive.least_squares import PolynomialFit, Reference
-from constitutive.selection import default_order, stress_error
+from constitutive.fitting.least_squares import PolynomialFit, Reference
+from constitutive.fitting.selection import default_order, stress_error
 from crystals import mandel
 from crystals.dataset import StrainData, read_tables
 from crystals.groups import PointGroup

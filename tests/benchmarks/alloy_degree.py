@@ -21,9 +21,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from alloy_composition import crystals_of, edge, error, strained  # the example, not a package
 
-from constitutive.parametric_fit import FOLDS, _cross_validated, _fitted, _input_folds, _strain_blocks
-from constitutive.parametric_problem import ParametricChoice
-from constitutive.selection import orbit_folds
+from constitutive.fitting.parametric_fit import FOLDS, _cross_validated, _fitted, _input_folds, _strain_blocks
+from constitutive.fitting.parametric_problem import ParametricChoice
+from constitutive.fitting.selection import orbit_folds
 from crystals import StrainData
 from crystals.atomistic import calculator_factory, relax_cell
 

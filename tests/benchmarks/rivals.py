@@ -13,7 +13,7 @@ energy and stress together. One network, one optimiser, one way to choose; they 
   2021, doi:10.1007/s00466-020-01954-7).
 
 They get what the law gets: float64, standardised strain and stress, Levenberg–Marquardt with exact Jacobians, the
-energy weighed as in `constitutive.least_squares`, a free reference stress; width, weight decay and number of steps are
+energy weighed as in `constitutive.fitting.least_squares`, a free reference stress; width, weight decay and number of steps are
 chosen on inner folds by symmetry orbit, never on test states.
 """
 
@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from constitutive.least_squares import ENERGY_WEIGHT
-from constitutive.network import ScalarNetwork, softplus
-from constitutive.selection import orbit_folds
+from constitutive.fitting.least_squares import ENERGY_WEIGHT
+from constitutive.fitting.selection import orbit_folds
+from constitutive.laws.network import ScalarNetwork, softplus
 from crystals.dataset import StrainData
 from crystals.rotations import mandel_rotation
 

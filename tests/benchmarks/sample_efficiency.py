@@ -27,8 +27,8 @@ from emt_crystals import fresh_copper
 from rivals import Predict, augmented, averaged, plain
 
 from constitutive import Law, fit
-from constitutive.least_squares import Reference
-from constitutive.selection import stress_error
+from constitutive.fitting.least_squares import Reference
+from constitutive.fitting.selection import stress_error
 from crystals.dataset import StrainData
 from crystals.groups import PointGroup
 from crystals.rotations import mandel_rotation

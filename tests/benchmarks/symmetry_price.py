@@ -26,8 +26,8 @@ from emt_crystals import fresh_copper
 from matplotlib.axes import Axes
 from rivals import tuned
 
-from constitutive.selection import stress_error
-from constitutive.symmetric_network import AveragedNetwork, InvariantNetwork, SymmetricNetwork
+from constitutive.fitting.selection import stress_error
+from constitutive.laws.symmetric_network import AveragedNetwork, InvariantNetwork, SymmetricNetwork
 from crystals.dataset import StrainData
 from crystals.groups import PointGroup, _close
 from crystals.rotations import mandel_rotation, rotation_about

@@ -14,7 +14,7 @@ from sample_efficiency import ratio, states_needed
 from torch.func import jacrev, vmap
 
 from constitutive import NeoHookeanLaw
-from constitutive.selection import stress_error
+from constitutive.fitting.selection import stress_error
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
 from crystals.rotations import mandel_rotation

@@ -19,7 +19,7 @@ import torch
 from emt_crystals import CRYSTALS, states
 
 from constitutive import SymmetricLaw
-from constitutive.domain import Domain
+from constitutive.laws.domain import Domain
 from crystals import PointGroup
 from crystals.atomistic import plan_strains
 from crystals.groups import LAUE_CLASSES

@@ -11,7 +11,7 @@ import torch
 from torch.func import grad, jacfwd
 
 from constitutive import Law, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, fit
-from constitutive.polynomial import higher_order_polynomials
+from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import STRAIN_CLASSES, PointGroup, StrainData, mandel
 from crystals.atomistic import StrainedCrystal, calculator_factory, plan_strains, relax_cell
 from crystals.elastic_constants import elastic_constants, independent_constants, rotate_constants

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from constitutive import PolynomialLaw, rank_classes
-from constitutive.class_ranking import _joined_orbits
 from constitutive.cli import main
-from constitutive.frame_search import RIDGE, class_distance
-from constitutive.least_squares import PolynomialFit
-from constitutive.polynomial import higher_order_polynomials
+from constitutive.fitting.class_ranking import _joined_orbits
+from constitutive.fitting.frame_search import RIDGE, class_distance
+from constitutive.fitting.least_squares import PolynomialFit
+from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import LAUE_CLASSES, PointGroup, StrainData, invariant_tensors, mandel
 from crystals.atomistic import plan_strains
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, load
-from constitutive.domain import Domain
+from constitutive.laws.domain import Domain
 from crystals import PointGroup
 from crystals.atomistic import plan_strains
 from crystals.groups import LAUE_CLASSES

@@ -24,7 +24,7 @@ from constitutive import (
     uniaxial,
 )
 from constitutive.cli import main
-from constitutive.history import HistoryLaw
+from constitutive.laws.history import HistoryLaw
 from crystals import PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_to_direction
 

@@ -24,7 +24,7 @@ from constitutive import (
     first_piola_electromechanical,
     load,
 )
-from constitutive.polynomial import higher_order_polynomials
+from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import (
     CURIE_GROUPS,
     POINT_GROUPS,

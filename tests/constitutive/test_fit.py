@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from constitutive import PolynomialLaw, cross_validate, fit
-from constitutive.consistency import question
-from constitutive.least_squares import Choice, Reference
-from constitutive.polynomial import higher_order_polynomials
-from constitutive.selection import orbit_folds, undetermined_constants
+from constitutive.fitting.consistency import question
+from constitutive.fitting.least_squares import Choice, Reference
+from constitutive.fitting.selection import orbit_folds, undetermined_constants
+from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
 from crystals.elastic_constants import elastic_constants

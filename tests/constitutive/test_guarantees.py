@@ -21,7 +21,7 @@ from constitutive import (
     guarantees,
 )
 from constitutive.cli import main
-from constitutive.polynomial import higher_order_polynomials, project_stiffness
+from constitutive.laws.polynomial import higher_order_polynomials, project_stiffness
 from crystals import POINT_GROUPS, STRAIN_CLASSES, PointGroup, mandel
 from crystals.moduli import smallest_acoustic_eigenvalue
 

@@ -8,7 +8,7 @@ import torch
 
 from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, audit, first_piola
 from constitutive.audit import outside_rotation, relative_errors, sample_strains
-from constitutive.polynomial import higher_order_polynomials
+from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import POINT_GROUPS, STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 

@@ -18,7 +18,7 @@ from constitutive import (
     load,
 )
 from constitutive.audit import _orthonormal, relative_errors, sample_strains
-from constitutive.parametric import input_powers
+from constitutive.laws.parametric import input_powers
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from constitutive import ParametricLaw, fit_parametric
-from constitutive.least_squares import PolynomialFit
-from constitutive.parametric_problem import ParametricChoice, ParametricProblem
-from constitutive.selection import stress_error
+from constitutive.fitting.least_squares import PolynomialFit
+from constitutive.fitting.parametric_problem import ParametricChoice, ParametricProblem
+from constitutive.fitting.selection import stress_error
 from crystals import PointGroup, StrainData, elastic_constants, mandel
 from crystals.atomistic import plan_strains
 from crystals.rotations import random_rotations

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from constitutive import Law, NeoHookeanLaw, PolynomialLaw, fit
-from constitutive.polynomial import higher_order_polynomials
+from constitutive.laws.polynomial import higher_order_polynomials
 from constitutive.report import main_directions, predict, write_report
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains

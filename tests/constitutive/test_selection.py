@@ -7,8 +7,8 @@ import pytest
 
 from constitutive import PolynomialLaw, SymmetricLaw, fit
 from constitutive.audit import sample_strains
-from constitutive.checkpoint import Checkpoint
-from constitutive.selection import _inner_folds, choose_polynomial, network_alone
+from constitutive.fitting.checkpoint import Checkpoint
+from constitutive.fitting.selection import _inner_folds, choose_polynomial, network_alone
 from constitutive.stability import acoustic_eigenvalue, box_strains
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from constitutive import NeoHookeanLaw, PolynomialLaw, SymmetricLaw, audit
-from constitutive.polynomial import higher_order_polynomials
+from constitutive.laws.polynomial import higher_order_polynomials
 from constitutive.stability import (
     acoustic_eigenvalue,
     box_strains,

@@ -9,8 +9,8 @@ from torch.func import grad, hessian, vmap
 
 from constitutive import SymmetricLaw, audit, load
 from constitutive.audit import sample_strains
-from constitutive.strain_measure import StrainMeasure
-from constitutive.symmetric_network import lattice_directions
+from constitutive.laws.strain_measure import StrainMeasure
+from constitutive.laws.symmetric_network import lattice_directions
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 

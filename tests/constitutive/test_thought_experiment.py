@@ -17,8 +17,8 @@ from emt_crystals import copper, copper_at
 from rivals import Network
 
 from constitutive import NeoHookeanLaw, SymmetricLaw, fit
-from constitutive.fit import stress_error, undetermined_constants
-from constitutive.least_squares import PolynomialFit, Problem, Reference
+from constitutive.fitting.fit import stress_error, undetermined_constants
+from constitutive.fitting.least_squares import PolynomialFit, Problem, Reference
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import StrainedCrystal
 from crystals.rotations import mandel_rotation, random_rotations, rotation_to_direction

@@ -10,8 +10,8 @@ import torch
 from torch.func import jacrev, vmap
 
 from constitutive import NeoHookeanLaw, SymmetricLaw, load
-from constitutive.least_squares import PolynomialFit, Problem, Reference
-from constitutive.uncertainty import NINETY, Uncertainty, _left_out
+from constitutive.fitting.least_squares import PolynomialFit, Problem, Reference
+from constitutive.fitting.uncertainty import NINETY, Uncertainty, _left_out
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
 from crystals.rotations import mandel_rotation, random_rotations

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from constitutive.law import Law
+from constitutive.laws.law import Law
 from crystals.groups import PointGroup
 from crystals.mandel import UPPER_COLUMNS, UPPER_ROWS
 

@@ -14,7 +14,7 @@ from dolfinx.fem import petsc
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from constitutive.neo_hooke import NeoHookeanLaw
+from constitutive.laws.neo_hooke import NeoHookeanLaw
 from fem import EquilibriumProblem, NotConverged, OutOfRange, QuadratureMaterial, write_xdmf
 from fem.dolfinx_versions import compile_form, lagrange_space
 

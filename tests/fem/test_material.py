@@ -11,8 +11,8 @@ from dolfinx import mesh
 from dolfinx.fem import petsc
 from mpi4py import MPI
 
-from constitutive.law import INVALID, OK
-from constitutive.neo_hooke import NeoHookeanLaw
+from constitutive.laws.law import INVALID, OK
+from constitutive.laws.neo_hooke import NeoHookeanLaw
 from crystals import mandel
 from crystals.rotations import random_rotations, rotate_vector, rotation_about
 from fem import QuadratureMaterial, write_xdmf

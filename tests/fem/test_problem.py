@@ -8,7 +8,7 @@ import ufl
 from dolfinx import fem as dfem
 from dolfinx import mesh
 
-from constitutive.neo_hooke import NeoHookeanLaw
+from constitutive.laws.neo_hooke import NeoHookeanLaw
 from crystals import mandel
 from crystals.rotations import rotation_about
 from fem import EquilibriumProblem, NotConverged, OutOfRange, QuadratureMaterial

@@ -22,5 +22,5 @@ def test_import_fem_says_how_to_get_dolfinx():
 
 
 def test_other_packages_do_not_need_it():
-    result = run("import crystals, constitutive, constitutive.neo_hooke")
+    result = run("import crystals, constitutive, constitutive.laws.neo_hooke")
     assert result.returncode == 0, result.stderr

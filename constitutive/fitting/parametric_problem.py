@@ -14,8 +14,8 @@ from torch.func import functional_call, jacfwd
 from crystals import mandel
 from crystals.dataset import StrainData
 
+from ..laws.parametric import ParametricLaw
 from .least_squares import ENERGY_WEIGHT, prior_scale
-from .parametric import ParametricLaw
 
 #: Steps of Levenberg–Marquardt.
 STEPS = 30

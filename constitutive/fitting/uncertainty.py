@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from .law import Law
+from ..laws.law import Law
+from ..laws.symmetric import SymmetricLaw
 from .least_squares import Problem, Reference
-from .symmetric import SymmetricLaw
 
 #: Half-width of the 90 % interval of a normal distribution, in standard deviations.
 NINETY = 1.6448536269514722

@@ -191,7 +191,7 @@ class PiezoelectricLaw(Law):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PiezoelectricLaw:
-        from .storage import _LAWS  # storage knows every law class
+        from ..storage import _LAWS  # storage knows every law class
 
         elastic = _LAWS[config["elastic"]["law"]].from_config(config["elastic"]["config"])
         group = PointGroup(config["point_group"], np.array(config["frame"]))

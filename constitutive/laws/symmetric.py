@@ -39,8 +39,8 @@ class SymmetricLaw(Law):
     """W(E) = ½ e·C₀·e + w P(e) + w [N(e) − N(0) − ∇N(0)·e − ½ e·∇²N(0)·e].
 
     w is `energy_scale`, P an invariant polynomial of degree 3 to `order`, N a network that the group leaves alone
-    (`constitutive.symmetric_network`) of e over `strain_scale`, e = e(E) a measure of strain that begins as E
-    (`constitutive.strain_measure`). Whatever the weights, W is invariant under the group,
+    (`constitutive.laws.symmetric_network`) of e over `strain_scale`, e = e(E) a measure of strain that begins as E
+    (`constitutive.laws.strain_measure`). Whatever the weights, W is invariant under the group,
     W(0) = 0, S(0) = 0 and C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group
     and positive definite, because exp commutes with the group action in Mandel form. At `order` 1 the law is the network
     less its value and slope: C(0) = w ∇²N(0), not positive definite by construction.

@@ -14,11 +14,11 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_count
 from crystals.rotations import mandel_rotation
 
+from ..laws.polynomial import stiffness_basis
+from ..laws.symmetric import SymmetricLaw
+from ..laws.symmetric_network import lattice_directions
 from .checkpoint import Checkpoint
 from .least_squares import Choice, PolynomialFit, Problem, Reference
-from .polynomial import stiffness_basis
-from .symmetric import SymmetricLaw
-from .symmetric_network import lattice_directions
 
 #: Weight decays tried for the network, from one that keeps it silent downwards, and Levenberg–Marquardt steps at each.
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)

@@ -22,9 +22,10 @@ from crystals.elastic_constants import elastic_constants
 from crystals.moduli import is_stable
 from crystals.symmetry_floor import symmetry_floor
 
+from ..laws.domain import Domain
+from ..laws.symmetric import SymmetricLaw
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
-from .domain import Domain
 from .elliptic_fit import keep_elliptic
 from .least_squares import PolynomialFit
 from .selection import (
@@ -37,7 +38,6 @@ from .selection import (
     stress_error,
     undetermined_constants,
 )
-from .symmetric import SymmetricLaw
 from .uncertainty import Uncertainty
 
 

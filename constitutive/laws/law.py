@@ -16,7 +16,7 @@ from .brugger import brugger_constants
 from .domain import Domain
 
 if TYPE_CHECKING:
-    from .uncertainty import Uncertainty  # which knows the laws it is made for
+    from ..fitting.uncertainty import Uncertainty  # which knows the laws it is made for
 
 #: Status of a point: evaluated inside the trained range.
 OK = 0
@@ -67,11 +67,11 @@ class Law(torch.nn.Module, ABC):
     tangent_entries : int
         21 (symmetric tangent) or 36.
     state_width : int
-        Number of internal variables per point. Laws that have some derive from `constitutive.history.HistoryLaw`.
+        Number of internal variables per point. Laws that have some derive from `constitutive.laws.history.HistoryLaw`.
     rate_dependent : bool
         Whether `response` needs a time step.
     input_names : tuple of str
-        Scalars beside the strain that `response` needs (temperature, composition). See `constitutive.parametric`.
+        Scalars beside the strain that `response` needs (temperature, composition). See `constitutive.laws.parametric`.
     metadata : dict
         Kind of data, provenance, figures of the fit and audit; JSON values only.
     domain : Domain or None
@@ -324,7 +324,7 @@ class Law(torch.nn.Module, ABC):
     def stiffness(self, order: int = 2) -> np.ndarray:
         """∂ⁿW/∂Eⁿ at the reference state, exact: C(0) (6, 6), or its third- and fourth-order kin (6, 6, 6), (6, 6, 6, 6).
 
-        Mandel, in `units` and the law's frame; see `constitutive.brugger.brugger_constants`.
+        Mandel, in `units` and the law's frame; see `constitutive.laws.brugger.brugger_constants`.
         """
         return brugger_constants(self, order)
 
@@ -367,6 +367,6 @@ class Law(torch.nn.Module, ABC):
 
     def save(self, path: Any) -> None:
         """Write the law file (see `constitutive.storage`)."""
-        from .storage import save  # storage knows every law class
+        from ..storage import save  # storage knows every law class
 
         save(self, path)

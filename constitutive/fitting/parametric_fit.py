@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from crystals.dataset import StrainData
 
+from ..laws.parametric import ParametricLaw, input_powers
+from ..laws.polynomial import higher_order_polynomials
 from .consistency import NOISE_FACTOR, Consistency
 from .fit import check
-from .parametric import ParametricLaw, input_powers
 from .parametric_problem import ParametricChoice, ParametricProblem
-from .polynomial import higher_order_polynomials
 from .selection import orbit_folds, stress_error
 
 #: Ridge parameters tried for the constants of higher order; the first while the degree in the inputs is chosen.

@@ -23,9 +23,9 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_polynomials
 from crystals.rotations import mandel_rotation
 
-from .polynomial import PolynomialMap
-from .strain_measure import StrainMeasure, sandwich, to_tensor, to_vector
-from .symmetric import SymmetricLaw
+from ..laws.polynomial import PolynomialMap
+from ..laws.strain_measure import StrainMeasure, sandwich, to_tensor, to_vector
+from ..laws.symmetric import SymmetricLaw
 
 #: Weight of the energy residual beside one stress component; both are non-dimensional.
 ENERGY_WEIGHT = 0.3
@@ -83,7 +83,7 @@ class PolynomialFit:
     prior : float
         Ridge parameter on coefficients of degree 3 and more over `prior_scale`; 0 gives the minimum-norm solution.
     measure : float
-        The strain that the energy is a polynomial of (`constitutive.strain_measure`): 1 for Green–Lagrange.
+        The strain that the energy is a polynomial of (`constitutive.laws.strain_measure`): 1 for Green–Lagrange.
     """
 
     def __init__(

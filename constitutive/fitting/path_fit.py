@@ -12,7 +12,7 @@ from torch.func import functional_call, jacfwd
 
 from crystals.rotations import mandel_rotation
 
-from .internal_variables import InternalVariableLaw
+from ..laws.internal_variables import InternalVariableLaw
 
 
 def path_stress(law: Any, strain: np.ndarray, dt: float | np.ndarray | None = None) -> np.ndarray:

@@ -12,8 +12,8 @@ from torch.func import functional_call
 from crystals.moduli import hemisphere
 from crystals.rotations import mandel_rotation
 
+from ..stability import acoustic_eigenvalue, box_strains, ellipticity_penalty
 from .least_squares import Problem
-from .stability import acoustic_eigenvalue, box_strains, ellipticity_penalty
 
 #: Weight of the penalty beside the mean squared residual of the data, and its margin as a share of the smallest
 #: stiffness eigenvalue.

@@ -1,0 +1,1 @@
+"""Fitting: from data to a law, with its errors."""

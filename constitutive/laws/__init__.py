@@ -1,0 +1,1 @@
+"""Laws: from strain to energy, stress and tangent."""
