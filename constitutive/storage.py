@@ -20,7 +20,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .fitting.uncertainty import Uncertainty
 from .laws.domain import Domain
 from .laws.electromechanical import PiezoelectricLaw
 from .laws.internal_variables import InternalVariableLaw
@@ -30,6 +29,7 @@ from .laws.parametric import ParametricLaw
 from .laws.polyconvex import PolyconvexLaw
 from .laws.polynomial import PolynomialLaw
 from .laws.symmetric import SymmetricLaw
+from .laws.uncertainty import Uncertainty
 from .laws.von_mises import VonMisesLaw
 
 SCHEMA = 1

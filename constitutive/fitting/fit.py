@@ -27,6 +27,7 @@ from ..laws.symmetric import SymmetricLaw
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
 from .elliptic_fit import keep_elliptic
+from .laplace import laplace
 from .least_squares import PolynomialFit
 from .selection import (
     NETWORK_FOLDS,
@@ -38,7 +39,6 @@ from .selection import (
     stress_error,
     undetermined_constants,
 )
-from .uncertainty import Uncertainty
 
 
 def check(data: StrainData) -> None:
@@ -142,7 +142,7 @@ def fit(
             fitted.reference = fitted.problem.reference()
     law = _finish(fitted, data, training, testing, consistency, seed)
     law.metadata["fit"].update(box)
-    law.uncertainty = Uncertainty.from_problem(fitted.problem, fitted.alpha, training.blocks())
+    law.uncertainty = laplace(fitted.problem, fitted.alpha, training.blocks())
     kept.done()
     return law
 

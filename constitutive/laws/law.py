@@ -16,7 +16,7 @@ from .brugger import brugger_constants
 from .domain import Domain
 
 if TYPE_CHECKING:
-    from ..fitting.uncertainty import Uncertainty  # which knows the laws it is made for
+    from .uncertainty import Uncertainty  # which knows the laws it is made for
 
 #: Status of a point: evaluated inside the trained range.
 OK = 0
@@ -299,7 +299,7 @@ class Law(torch.nn.Module, ABC):
         Returns
         -------
         (n, 6)
-            In `units`, Mandel, the law's frame (see `constitutive.uncertainty`); NaN where the strain is `INVALID`.
+            In `units`, Mandel, the law's frame (see `constitutive.laws.uncertainty`); NaN where the strain is `INVALID`.
 
         Raises
         ------

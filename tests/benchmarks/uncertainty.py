@@ -21,9 +21,9 @@ import torch
 from emt_crystals import CRYSTALS, states
 
 from constitutive import SymmetricLaw, fit
+from constitutive.fitting.laplace import NINETY
 from constitutive.fitting.least_squares import Reference
 from constitutive.fitting.selection import orbit_folds
-from constitutive.fitting.uncertainty import NINETY
 from crystals.dataset import StrainData
 
 SILICON = Path(__file__).resolve().parents[3] / "shared" / "data" / "silicon_dft_strained.extxyz"

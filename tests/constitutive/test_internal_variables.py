@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from torch.func import functional_call, jacfwd
 
 from constitutive import INVALID, OK, InternalVariableLaw, VonMisesLaw, constrained_response, load, load_path, uniaxial
-from constitutive.laws import implicit_step as module
 from constitutive.cli import main
 from constitutive.fitting.path_fit import fit_paths, path_error, path_stress
+from constitutive.laws import implicit_step as module
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 

@@ -10,8 +10,8 @@ import torch
 from torch.func import jacrev, vmap
 
 from constitutive import NeoHookeanLaw, SymmetricLaw, load
+from constitutive.fitting.laplace import NINETY, _left_out, laplace
 from constitutive.fitting.least_squares import PolynomialFit, Problem, Reference
-from constitutive.fitting.uncertainty import NINETY, Uncertainty, _left_out
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
 from crystals.rotations import mandel_rotation, random_rotations
@@ -48,7 +48,7 @@ def fitted(data: StrainData) -> tuple[SymmetricLaw, Problem]:
     for alpha in (1e-4, ALPHA):
         problem.minimise(alpha, 10)
     problem.store()
-    law.uncertainty = Uncertainty.from_problem(problem, ALPHA, data.orbits())
+    law.uncertainty = laplace(problem, ALPHA, data.orbits())
     return law, problem
 
 
@@ -157,4 +157,4 @@ def test_what_it_cannot_answer(case) -> None:
     with pytest.raises(ValueError, match="belongs to another law"):
         other.stress_std(strain)
     with pytest.raises(ValueError, match="expected the orbits of 128 states"):
-        Uncertainty.from_problem(problem, ALPHA, np.arange(5))
+        laplace(problem, ALPHA, np.arange(5))
