@@ -161,7 +161,7 @@ class PolynomialFit:
         matrix = mandel.unpack_upper(self._maps[1].hessian(self._maps[1].table(zero), part))[0]
         # the file's cell is under stress, and e is E only to first order
         slope = torch.from_numpy(self.coefficients[:first]) @ self._maps[0].gradient(self._maps[0].table(zero))[0]
-        bend = 4.0 * 0.5 * (1.0 - self.measure) * sandwich(to_tensor(slope), torch.eye(3, dtype=torch.float64))
+        bend = 2.0 * (1.0 - self.measure) * sandwich(to_tensor(slope), torch.eye(3, dtype=torch.float64))
         return self.turn.T @ (matrix - bend).numpy() @ self.turn
 
 
