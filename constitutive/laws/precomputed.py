@@ -15,8 +15,8 @@ Fixed = TypeVar("Fixed")
 class PrecomputedLaw(Law, Generic[Fixed]):
     """A `Law` whose evaluations share `self.fixed`, which does not depend on the strain."""
 
-    _fixed: Fixed | None = None
-    _fixed_for: tuple[tuple[int, int], ...] = ()
+    #: The parts, and the parameters they were computed for; a tuple, so that torch takes no part for a module.
+    _kept: tuple[Fixed, tuple[tuple[int, int], ...]] | None = None
 
     @abstractmethod
     def _precompute(self) -> Fixed:
@@ -27,14 +27,14 @@ class PrecomputedLaw(Law, Generic[Fixed]):
         """The outcome of `_precompute`, without derivatives in the parameters."""
         # an optimiser changes parameters in place (their version rises) or puts other storage under them
         present = tuple((p._version, p.data_ptr()) for p in self.parameters())
-        if self._fixed is None or self._fixed_for != present:
+        if self._kept is None or self._kept[1] != present:
             with torch.no_grad():
-                self._fixed, self._fixed_for = self._precompute(), present
-        return self._fixed
+                self._kept = self._precompute(), present
+        return self._kept[0]
 
     def refresh(self) -> None:
         """Forget what was precomputed from the parameters; called after every change of them."""
-        self._fixed = None
+        self._kept = None
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         self.refresh()
