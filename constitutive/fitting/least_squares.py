@@ -84,11 +84,13 @@ class PolynomialFit:
         Ridge parameter on coefficients of degree 3 and more over `prior_scale`; 0 gives the minimum-norm solution.
     measure : float
         The strain that the energy is a polynomial of (`constitutive.laws.strain_measure`): 1 for Green–Lagrange.
+    weights : array (n,), optional
+        Factor of each state's residuals.
     """
 
     def __init__(
         self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0, use_stress: bool = True,
-        measure: float = 1.0,
+        measure: float = 1.0, weights: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         assert data.group is not None
         self.group, self.measure = data.group, measure
@@ -101,14 +103,15 @@ class PolynomialFit:
         stress = data.stress @ self.turn.T
         unit = float(np.sqrt(np.mean(np.sum(stress**2, axis=1))))
         n = len(data)
+        w = np.ones(n) if weights is None else weights
         rows, right = [], []
         if use_stress:
-            features = gradients.transpose(0, 2, 1).reshape(6 * n, -1)
+            features = (w[:, None, None] * gradients.transpose(0, 2, 1)).reshape(6 * n, -1)
             rows.append(np.concatenate([np.zeros((6 * n, 1)), features], axis=1))
-            right.append(stress.reshape(-1) / unit)
+            right.append((w[:, None] * stress).reshape(-1) / unit)
         if use_energy and data.energy is not None:
-            factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
-            rows.append(factor * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
+            factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1)))) * w
+            rows.append(factor[:, None] * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
             right.append(factor * data.energy / unit)
         # the rows go through one orthogonal factor; ridge parameters are then tried on a small triangle
         orthogonal, self._rows = np.linalg.qr(np.concatenate(rows))
@@ -197,8 +200,12 @@ class Problem:
     steps by the caller, so that the network grows out of the polynomial only as far as held-out data want.
     """
 
-    def __init__(self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float) -> None:
+    def __init__(
+        self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float, weights: np.ndarray | None = None
+    ) -> None:
         self.law, self.prior = law, prior
+        #: Factor (n, 1) of each state's residuals.
+        self.weights = torch.from_numpy(np.ones(len(data)) if weights is None else weights)[:, None]
         unit = float(np.sqrt(np.mean(np.sum(data.stress**2, axis=1))))
         size = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
         self.stress_unit, self.energy_unit = unit, unit * size
@@ -257,7 +264,13 @@ class Problem:
         return torch.cat([stress, self.energy_weight * energy])
 
     def _residual(self, theta: Tensor) -> Tensor:
-        return vmap(self._predict, in_dims=(None, 0))(theta, self.points) - self.target
+        """Weighted residuals (n, 7)."""
+        return self.weights * (vmap(self._predict, in_dims=(None, 0))(theta, self.points) - self.target)
+
+    def jacobian(self, theta: Tensor, states: slice) -> Tensor:
+        """Derivatives (m, 7, p) of the weighted residuals of some states."""
+        found = vmap(jacrev(self._predict), in_dims=(None, 0))(theta, self.points[states])
+        return self.weights[states, :, None] * found
 
     def _prior(self, alpha: float) -> Tensor:
         free = {"stretch", "offset", "log_stiffness"}
@@ -279,12 +292,9 @@ class Problem:
             normal = torch.zeros(len(self.theta), len(self.theta), dtype=torch.float64)
             slope = torch.zeros(len(self.theta), dtype=torch.float64)
             for start in range(0, n, _CHUNK):
-                points = self.points[start : start + _CHUNK]
-                jacobian = vmap(jacrev(self._predict), in_dims=(None, 0))(self.theta, points).reshape(
-                    -1, len(self.theta)
-                )
+                jacobian = self.jacobian(self.theta, slice(start, start + _CHUNK)).flatten(0, 1)
                 normal += jacobian.T @ jacobian / n
-                slope += jacobian.T @ residual[7 * start : 7 * (start + len(points))] / n
+                slope += jacobian.T @ residual[7 * start : 7 * start + len(jacobian)] / n
             slope += prior * (self.theta - self.centre)
             if shown is not None:
                 shown()

@@ -54,7 +54,7 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
     widths : tuple of int
         Hidden layers of the network, or of each of its parts.
     network : str
-        Form of the network: 'invariants', 'average' or 'directions'. The last two need a finite group.
+        Form of the network: 'invariants', 'average', 'directions' (these two need a finite group), or 'none'.
     measure : float
         m of the strain measure, from 1 (Green–Lagrange) to −1.
     stiffness : (6, 6), optional
@@ -97,12 +97,18 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         super().__init__(group, units=units, max_strain=max_strain, strain_measure=strain_measure)
         if not 1 <= order <= 6:
             raise ValueError(f"SymmetricLaw: expected an order from 1 to 6, got {order}.")
+        if order == 1 and network == "none":
+            raise ValueError(
+                "SymmetricLaw: expected a network at order 1, got 'none'. Nothing would be left of the law."
+            )
         if order == 1 and pinned:
             raise ValueError(
                 "SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0)."
             )
-        if not widths or min(widths) < 1:
-            raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
+        if network != "none" and (not widths or min(widths) < 1):
+            raise ValueError(
+                f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. Without a network: network='none'."
+            )
         if not (energy_scale > 0 and strain_scale > 0):
             raise ValueError(f"SymmetricLaw: expected positive scales, got {energy_scale} and {strain_scale}.")
         if not -1.0 <= measure <= 1.0 or (measure != 1.0 and strain_measure == "small"):
