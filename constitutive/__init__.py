@@ -12,6 +12,7 @@ from .driver import PointResponse, constrained_response, load_path
 from .evaluator import first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
 from .fitting.fit import CrossValidation, cross_validate, fit
+from .fitting.least_squares import predicted_stress
 from .fitting.parametric_fit import fit_parametric
 from .fitting.path_fit import fit_paths, path_error, path_stress
 from .guarantees import FAMILIES, Guarantees, guarantee_table, guarantees
@@ -67,6 +68,7 @@ __all__ = [
     "load_path",
     "path_error",
     "path_stress",
+    "predicted_stress",
     "rank_classes",
     "save",
     "stability_map",

@@ -7,10 +7,10 @@ S = J₀ U₀⁻¹ S_law U₀⁻¹ and W = J₀ W_law + constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import factorial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_polynomials
 from crystals.rotations import mandel_rotation
 
+from ..laws.law import Law
+from ..laws.polyconvex import PolyconvexLaw
 from ..laws.polynomial import PolynomialMap
 from ..laws.strain_measure import StrainMeasure, sandwich, to_tensor, to_vector
 from ..laws.symmetric import SymmetricLaw
@@ -61,13 +63,26 @@ def _map(symbol: str, degree: int) -> PolynomialMap:
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation chooses of a law: degree and ridge parameter of the polynomial part, strain measure, network."""
+    """What cross-validation chooses of a law: degree and ridge parameter of the polynomial part, strain measure, network.
+
+    Degree 1 stands for a network alone, degree 0 for a polyconvex law.
+    """
 
     order: int
     prior: float
     measure: float = 1.0
     network: str = "invariants"
     widths: tuple[int, ...] = (8, 8)
+
+
+class Shown(Protocol):
+    """What shows the progress of a fit: called once a step, with relative errors by name."""
+
+    def __call__(self, **errors: float) -> None: ...
+
+
+#: Laws that `Problem` fits.
+FittedLaw = SymmetricLaw | PolyconvexLaw
 
 
 class PolynomialFit:
@@ -190,18 +205,39 @@ class Reference:
         return mandel.to_mandel(np.linalg.det(self.stretch) * inverse @ mandel.from_mandel(stress) @ inverse)
 
 
+def predicted_stress(law: Law, strain: np.ndarray) -> np.ndarray:
+    """Stress of a fitted law as its data give it.
+
+    Parameters
+    ----------
+    law : Law
+        From `fit`, or any other law, whose reference cell is then its own.
+    strain : array (n, 6)
+        Green–Lagrange, Mandel, counted from the data's reference cell, which need not be stress-free.
+
+    Returns
+    -------
+    array (n, 6)
+        Second Piola–Kirchhoff stress per area of the same cell, in the law's units.
+    """
+    stretch = law.metadata.get("reference", {}).get("stretch", np.eye(3).tolist())
+    reference = Reference(np.array(stretch, dtype=float), 0.0)
+    return reference.from_law(law.response(reference.to_law(strain), tangent=False).stress)
+
+
 class Problem:
     """Residuals of a law and its stress-free cell on data, and Levenberg–Marquardt on them (Marquardt 1963).
 
     The unknowns are the stretch to the stress-free cell, a constant in the energy, and the law's parameters. The
     objective is the mean squared residual, in units of the RMS stress, plus α |Δ(network weights)|² plus a ridge on the
     polynomial coefficients in scaled units (strain over the largest strain). Hidden weights are drawn to where they
-    started and the last layer to zero: a large α leaves random features that are silent, not dead ones. α is lowered in
+    started and the last layer to zero: a large α leaves random features that are silent, not dead ones; a polyconvex law
+    cannot be silent, and all of it is drawn to where it started. α is lowered in
     steps by the caller, so that the network grows out of the polynomial only as far as held-out data want.
     """
 
     def __init__(
-        self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float, weights: np.ndarray | None = None
+        self, law: FittedLaw, data: StrainData, use_energy: bool, prior: float, weights: np.ndarray | None = None
     ) -> None:
         self.law, self.prior = law, prior
         #: Factor (n, 1) of each state's residuals.
@@ -221,7 +257,7 @@ class Problem:
         )
         standard = PointGroup(law.group.symbol)
         self.stretches = torch.from_numpy(invariant_stretches(standard))
-        degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
+        degrees = law.degrees if isinstance(law, SymmetricLaw) else np.zeros(0)
         # coefficients are learned at strains of order one; the ridge is that of `PolynomialFit`
         self.rescale = torch.from_numpy(law.strain_scale ** (2.0 - degrees))
         ratio = law.energy_scale * law.strain_scale / unit
@@ -233,9 +269,16 @@ class Problem:
         self.slots += [(name, p.shape) for name, p in parameters.items()]
         start = {"stretch": torch.zeros(len(self.stretches)), "offset": torch.zeros(1)}
         start |= {name: p.detach() for name, p in parameters.items()}
-        start["coefficients"] = start["coefficients"] / self.rescale
+        if "coefficients" in start:
+            start["coefficients"] = start["coefficients"] / self.rescale
         self.theta = torch.cat([start[name].reshape(-1).double() for name, _ in self.slots])
-        drawn_to = {name: start[name] for name in start if name.startswith("network.") and not name.endswith("last")}
+        silent = isinstance(law, SymmetricLaw)
+        drawn_to = {
+            name: start[name] for name in parameters
+            if not silent or (name.startswith("network.") and not name.endswith("last"))
+        }  # fmt: skip
+        # holds back weights of a polyconvex law whose softplus is nearly flat: their own diagonal lets them run away
+        self.floor = 1e-12 if silent else 1e-4
         self.centre = torch.cat(
             [drawn_to.get(name, torch.zeros(shape)).reshape(-1).double() for name, shape in self.slots]
         )
@@ -246,7 +289,8 @@ class Problem:
         for name, shape in self.slots:
             parts[name] = theta[place : place + shape.numel()].reshape(shape)
             place += shape.numel()
-        parts["coefficients"] = parts["coefficients"] * self.rescale
+        if "coefficients" in parts:
+            parts["coefficients"] = parts["coefficients"] * self.rescale
         return parts
 
     def _predict(self, theta: Tensor, point: Tensor) -> Tensor:
@@ -283,7 +327,7 @@ class Problem:
     def _cost(self, theta: Tensor, prior: Tensor) -> float:
         return float((self._residual(theta) ** 2).sum() / len(self.points) + (prior * (theta - self.centre) ** 2).sum())
 
-    def minimise(self, alpha: float, iterations: int, shown: Callable[[], None] | None = None) -> float:
+    def minimise(self, alpha: float, iterations: int, shown: Shown | None = None) -> float:
         """Lower the objective from where the last call stopped; returns it."""
         prior, n = self._prior(alpha), len(self.points)
         cost = self._cost(self.theta, prior)
@@ -297,9 +341,9 @@ class Problem:
                 slope += jacobian.T @ residual[7 * start : 7 * start + len(jacobian)] / n
             slope += prior * (self.theta - self.centre)
             if shown is not None:
-                shown()
+                shown(training=float((residual.reshape(n, 7)[:, :6] ** 2).sum() / n) ** 0.5)
             for _ in range(12):
-                damped = normal + torch.diag(prior + self.damping * (torch.diag(normal) + 1e-12))
+                damped = normal + torch.diag(prior + self.damping * (torch.diag(normal) + self.floor))
                 factor, info = torch.linalg.cholesky_ex(damped)
                 step = -torch.cholesky_solve(slope[:, None], factor)[:, 0] if int(info) == 0 else None
                 trial = float("inf") if step is None else self._cost(self.theta + step, prior)

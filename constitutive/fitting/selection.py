@@ -6,7 +6,7 @@ between equal absolute and equal relative errors, and errors are compared as the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +19,12 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_count
 from crystals.rotations import mandel_rotation
 
+from ..laws.polyconvex import PolyconvexLaw
 from ..laws.polynomial import stiffness_basis
 from ..laws.symmetric import SymmetricLaw
 from ..laws.symmetric_network import lattice_directions
 from .checkpoint import Checkpoint
-from .least_squares import Choice, PolynomialFit, Problem, Reference
+from .least_squares import Choice, FittedLaw, PolynomialFit, Problem, Reference, Shown
 
 #: Weight decays tried for the network, from one that keeps it silent downwards, and Levenberg–Marquardt steps at each.
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -31,6 +32,9 @@ STEPS = 15
 #: The same for a network alone, which has no polynomial to start from.
 ALPHAS_ALONE = (1e-5, 1e-6)
 STEPS_ALONE = 30
+#: The same for a polyconvex law.
+ALPHAS_POLYCONVEX = (1e-7, 1e-9)
+STEPS_POLYCONVEX = 40
 #: Highest degree of the polynomial part, and most coefficients it may have (a triclinic law stops at degree 3).
 LARGEST_ORDER = 6
 LARGEST_POLYNOMIAL = 200
@@ -178,7 +182,7 @@ def choose_polynomial(
 class Fitted:
     """A law, the stress-free cell it is counted from, and the choices made."""
 
-    law: SymmetricLaw
+    law: FittedLaw
     reference: Reference
     choice: Choice
     alpha: float
@@ -191,7 +195,7 @@ class Fitted:
 
 
 def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Problem:
-    """A problem that starts at the polynomial fit with a silent network; at order 1, with a small random network.
+    """A problem that starts at the polynomial fit with a silent network; at orders 1 and 0, with a random network.
 
     Raises
     ------
@@ -199,8 +203,21 @@ def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Prob
         Where the polynomial's reference state is not stable.
     """
     assert data.group is not None
+    scale = float(np.sqrt(np.mean(data.stress**2) / np.mean(data.strain**2)))
+    if choice.order == 0:
+        largest = float(np.linalg.norm(data.strain, axis=1).max())
+        form = None if choice.network == "polyconvex" else choice.network
+        convex = PolyconvexLaw(
+            data.group,
+            choice.widths,
+            network=form,
+            energy_scale=scale,
+            strain_scale=largest,
+            seed=seed,
+            units=data.units,
+        )
+        return Problem(convex, data, use_energy, 0.0, state_weights(data))
     if choice.order == 1:
-        scale = float(np.sqrt(np.mean(data.stress**2) / np.mean(data.strain**2)))
         law = SymmetricLaw(
             data.group, 1, choice.widths, network=choice.network, measure=choice.measure, energy_scale=scale,
             strain_scale=float(np.linalg.norm(data.strain, axis=1).max()), seed=seed, units=data.units,
@@ -226,9 +243,8 @@ def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Prob
         )  # fmt: skip
         # The fit's first columns are the linear and quadratic invariants; the others are the law's polynomial part.
         skip = len(polynomial.coefficients) - law.higher.count
-        degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
         with torch.no_grad():
-            scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - degrees)
+            scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - law.degrees)
             law.coefficients.copy_(torch.from_numpy(scaled))
         quiet = 1e-2
     with torch.no_grad():
@@ -239,11 +255,11 @@ def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Prob
 
 
 def follow(
-    problem: Problem, choice: Choice, alphas: tuple[float, ...], shown: Callable[[], None] | None,
+    problem: Problem, choice: Choice, alphas: tuple[float, ...], shown: Shown | None,
     kept: Checkpoint | None = None,
 ) -> Iterator[Fitted]:  # fmt: skip
     """Lower the weight decay step by step, each fit starting from the last."""
-    steps = STEPS_ALONE if choice.order == 1 else STEPS
+    steps = {0: STEPS_POLYCONVEX, 1: STEPS_ALONE}.get(choice.order, STEPS)
     for alpha in alphas:
 
         def minimise(alpha: float = alpha) -> dict[str, torch.Tensor]:
@@ -258,7 +274,7 @@ def follow(
 
 def _network_errors(
     data: StrainData, choice: Choice, alphas: tuple[float, ...], seed: int, use_energy: bool,
-    shown: Callable[[], None] | None, kept: Checkpoint,
+    shown: Shown | None, kept: Checkpoint,
 ) -> np.ndarray:  # fmt: skip
     """Inner held-out error for each weight decay."""
     masks = _inner_folds(data, NETWORK_FOLDS, seed + 1)
@@ -279,6 +295,8 @@ def _network_errors(
         found = kept.stage(f"{choice.network} {choice.order} fold {row}", one_fold)["wrong"].numpy()
         wrong[out, : found.shape[1]] = found
         seen |= out
+        if shown is not None:
+            shown(left_out=float(np.nanmin(np.sqrt(found.sum(axis=0) / np.sum(data.stress[out] ** 2)))))
         # the path is followed no further than where the network still promises something
         if choice.order > 1:
             errors = np.nan_to_num(_over_shells(wrong, data, seen), nan=np.inf)
@@ -301,7 +319,7 @@ def network_alone(group: PointGroup) -> Choice:
 
 
 def choose(
-    data: StrainData, use_energy: bool, seed: int, fixed: dict[str, Any], shown: Callable[[], None] | None,
+    data: StrainData, use_energy: bool, seed: int, fixed: dict[str, Any], shown: Shown | None,
     kept: Checkpoint,
 ) -> tuple[Choice, float]:  # fmt: skip
     """The choice and weight decay with the least inner error. `fixed` holds what the caller decided."""
@@ -310,6 +328,10 @@ def choose(
     given = {key: fixed[key] for key in ("network", "widths") if fixed.get(key) is not None}
     found: list[tuple[float, Choice, float]] = []
     refused: ValueError | None = None
+    if fixed.get("polyconvex"):
+        choice = replace(Choice(0, 0.0, 1.0, "polyconvex", (8, 8)), **given)
+        errors = _network_errors(data, choice, ALPHAS_POLYCONVEX, seed, use_energy, shown, kept)
+        return choice, ALPHAS_POLYCONVEX[int(np.argmin(errors))]
     doubtful = order == 1
     if order != 1:
         choice, error = choose_polynomial(data, use_energy, seed, order, measure)
@@ -342,12 +364,12 @@ def choose(
 
 
 def fit_training(
-    data: StrainData, seed: int, use_energy: bool, fixed: dict[str, Any], shown: Callable[[], None] | None,
+    data: StrainData, seed: int, use_energy: bool, fixed: dict[str, Any], shown: Shown | None,
     kept: Checkpoint,
 ) -> Fitted:  # fmt: skip
     """Choose, then fit to all training states."""
     choice, alpha = choose(data, use_energy, seed, fixed, shown, kept)
     problem = start(data, choice, seed, use_energy)
-    alphas = ALPHAS_ALONE if choice.order == 1 else ALPHAS
+    alphas = {0: ALPHAS_POLYCONVEX, 1: ALPHAS_ALONE}.get(choice.order, ALPHAS)
     *_, fitted = follow(problem, choice, tuple(a for a in alphas if a >= alpha), shown, kept)
     return fitted

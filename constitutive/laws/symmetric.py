@@ -151,6 +151,11 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         group = PointGroup(config["point_group"], np.array(config["frame"]))
         return cls(group, widths=tuple(config["widths"]), **rest)
 
+    @property
+    def degrees(self) -> np.ndarray:
+        """Degree (b,) of the polynomial that each of `coefficients` belongs to."""
+        return self._polynomials.degrees if self.higher.count else np.zeros(0)
+
     def constants(self) -> Tensor:
         """C₀ (6, 6) of orders above 1, Mandel, in the group's standard frame and in units of `energy_scale`."""
         if self.pinned_stiffness is not None:
