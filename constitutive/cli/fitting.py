@@ -89,6 +89,8 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     say(f"{data}")
     if "largest_force" in data.provenance and data.provenance["largest_force"] is not None:
         say(f"largest force {data.provenance['largest_force']:.2g} eV/Å, so these are {data.kind} data")
+    if data.group is not None:
+        say(data.group.seen_by_strain)
     validation = None
     if folds:
         validation = cross_validate(data, folds=folds, seed=seed, polyconvex=polyconvex)

@@ -15,6 +15,7 @@ from .convex_network import ConvexNetwork
 from .network import softplus
 from .polynomial import frame_rotation, rotate_back
 from .precomputed import PrecomputedLaw
+from .strain_measure import to_vector
 from .structural_tensors import selections, structural_tensors
 
 _LEVI_CIVITA = np.array(
@@ -251,9 +252,7 @@ class PolyconvexLaw(PrecomputedLaw[Reference]):
             rest = self._at_reference()
             frame = torch.from_numpy(self.group.frame).to(gradient.device)
             first, second = (m.transpose(1, 2) @ m for m in (gradient @ frame, cofactor @ frame))
-            squares, areas = (
-                m[:, mandel.ROWS, mandel.COLUMNS] * torch.from_numpy(mandel.WEIGHTS) for m in (first, second)
-            )
+            squares, areas = to_vector(first), to_vector(second)
             z = self._seen(torch.sqrt(squares @ self.tensors.T), torch.sqrt(areas @ self.tensors.T), jacobian)
             value = (
                 self.strain_scale**2 * sum(network(z) for network in self._parts())
