@@ -157,13 +157,14 @@ class Evaluator:
         radius = 1.2 * min(self.law.max_strain, 0.1)
         strain = torch.from_numpy(sample_strains(radius, 64, np.random.default_rng(0)))
         memory, given = torch.zeros(64, self.law.state_width, dtype=torch.float64), torch.zeros(64, 0, dtype=torch.float64)
-        theirs = self._in_chunks(strain, memory, given, 0.0, True, None)
-        ours = self._in_c(library, strain, memory, True, None, np.dtype(np.float64))
+        double = np.dtype(np.float64)
+        theirs = self._in_chunks(strain, memory, given, 0.0, True, None, double)
+        ours = self._in_c(library, strain, memory, True, None, double)
         assert ours.tangent is not None and theirs.tangent is not None
         if torch.any(ours.status != theirs.status):
             return float("inf")
         zero = torch.zeros(1, 6, dtype=torch.float64)
-        stiffness = self._in_chunks(zero, memory[:1], given[:1], 0.0, True, None).tangent
+        stiffness = self._in_chunks(zero, memory[:1], given[:1], 0.0, True, None, double).tangent
         scale = float(torch.linalg.matrix_norm(mandel.unpack_upper(stiffness)))
         return relative_errors(
             self.law, strain.numpy(), (ours.stress - theirs.stress).numpy(),
@@ -185,7 +186,7 @@ class Evaluator:
                 raise ValueError(f"Evaluator: expected a law and a machine for C, got none: {self._reason}")
         if self._library is not None and strain.device.type == "cpu":
             return self._in_c(self._library, strain, memory, tangent, rotation, self.tangent_dtype)
-        return self._in_chunks(strain, memory, inputs, dt, tangent, rotation)
+        return self._in_chunks(strain, memory, inputs, dt, tangent, rotation, self.tangent_dtype)
 
     def _in_c(
         self, library: Any, strain: Tensor, memory: Tensor, tangent: bool, rotation: Tensor | None, dtype: np.dtype
@@ -199,15 +200,16 @@ class Evaluator:
         return Response(*arrays, memory, torch.from_numpy(status))
 
     def _in_chunks(
-        self, strain: Tensor, memory: Tensor, inputs: Tensor, dt: float, tangent: bool, rotation: Tensor | None
-    ) -> Response:
+        self, strain: Tensor, memory: Tensor, inputs: Tensor, dt: float, tangent: bool, rotation: Tensor | None,
+        dtype: np.dtype,
+    ) -> Response:  # fmt: skip
         law, device, n = self.law, self.law.device, len(strain)
         chunk = self.chunk or (law.chunk_gpu if device.type == "cuda" else law.chunk_cpu)
-        single = torch.float32 if self.tangent_dtype == np.float32 else torch.float64
+        kind = torch.float32 if dtype == np.float32 else torch.float64
         here = strain.device
         energy = torch.empty(n, dtype=torch.float64, device=here)
         stress = torch.empty(n, 6, dtype=torch.float64, device=here)
-        stiffness = torch.empty(n, law.tangent_entries, dtype=single, device=here) if tangent else None
+        stiffness = torch.empty(n, law.tangent_entries, dtype=kind, device=here) if tangent else None
         status = torch.empty(n, dtype=torch.int8, device=here)
         with torch.no_grad():
             for start in range(0, n, chunk):

@@ -389,11 +389,12 @@ def _rotation(where: str, orientation: Any, n: int) -> torch.Tensor:
             f"{where}: expected orientation of shape (3, 3) or {(n, 3, 3)}, got {array.shape}. Give Q, crystal → sample, "
             "for all points or for each."
         )
-    # in parts that stay in cache: checking must not take longer than evaluating
-    for start in range(0, max(n, 1) if array.ndim == 3 else 1, 4096):
-        q = array[start : start + 4096] if array.ndim == 3 else array[None]
-        defect = np.abs(np.einsum("nji,njk->nik", q, q) - np.eye(3)).max(initial=0.0)
-        volume = np.einsum("ni,ni->n", q[:, 0], np.cross(q[:, 1], q[:, 2])).min(initial=1.0)
-        if not (defect <= 1e-8 and volume > 0.0):
+    # whole rows of points, in parts that stay in cache: checking must not take longer than evaluating
+    for start in range(0, n if array.ndim == 3 else 1, 2048):
+        a, b, c = (array[start : start + 2048] if array.ndim == 3 else array[None]).transpose(1, 2, 0).copy()
+        pairs = ((a, a, 1.0), (b, b, 1.0), (c, c, 1.0), (a, b, 0.0), (a, c, 0.0), (b, c, 0.0))
+        defect = np.max([np.abs(x[0] * y[0] + x[1] * y[1] + x[2] * y[2] - product).max() for x, y, product in pairs])
+        volume = a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+        if not (defect <= 1e-8 and volume.min() > 0.0):
             check_rotation(f"{where}(orientation)", array)
     return torch.from_numpy(array)
