@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(ONE_LANE)
 #if defined(__AVX512F__)
 #define LANES 8
 #elif defined(__AVX__)
