@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from constitutive import INVALID, OK, OUT_OF_RANGE, Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, clibrary
 from constitutive.audit import ball_strains, relative_errors, sample_strains
 from constitutive.ckernel import c_source, header
+from constitutive.cli import main
 from constitutive.laws.domain import Domain
 from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import STRAIN_CLASSES, PointGroup, mandel
@@ -226,3 +229,38 @@ class TestCache:
             clibrary.compiler()
         clibrary.compiler.cache_clear()
         assert not os.path.exists(tmp_path / "shell")
+
+
+def test_an_exported_law_checks_itself(tmp_path: Path) -> None:
+    law = tmp_path / "9 of-copper.law"
+    some_law("m-3m", measure=-1.0, order=4).save(law)
+    target = tmp_path / "9 of-copper.c"
+    result = CliRunner().invoke(main, ["export", str(law), "--to", "c", "-o", str(target), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["function"] == "law_9_of_copper_response"
+
+    def run(*flags: str) -> subprocess.CompletedProcess:
+        command = [*clibrary.compiler()[0], "-Wall", "-Wextra", "-Werror", "-Wno-psabi", *flags]
+        files = [str(target), str(tmp_path / "9 of-copper_test.c"), "-o", str(tmp_path / "check"), "-lm"]
+        subprocess.run([*command, *files], check=True)
+        return subprocess.run([tmp_path / "check"], capture_output=True, text=True, check=False)
+
+    for flags in (("-O3", "-march=native", "-fopenmp"), ("-O1", "-std=c99", "-DONE_LANE")):
+        answer = run(*flags)
+        assert answer.returncode == 0 and "64 states" in answer.stdout and "passed" in answer.stdout
+    # negative control: one weight moved
+    source = target.read_text(encoding="utf-8")
+    label = "net_last[5] = {\n    "
+    assert source.count(label) == 1
+    target.write_text(source.replace(label, label + "1e-6 + "), encoding="utf-8")
+    answer = run("-O1")
+    assert answer.returncode == 1 and "FAILED" in answer.stdout
+
+
+def test_export_mistakes_get_a_sentence(tmp_path: Path) -> None:
+    law = tmp_path / "a.law"
+    NeoHookeanLaw(1.0, 1.0).save(law)
+    result = CliRunner().invoke(main, ["export", str(law), "-o", str(tmp_path / "a.c")])
+    assert result.exit_code == 2 and "not supported: NeoHookeanLaw in C" in result.stderr
+    result = CliRunner().invoke(main, ["export", str(law), "-o", str(tmp_path / "a.txt")])
+    assert result.exit_code == 2 and "ends in .c" in result.stderr and len(list(tmp_path.iterdir())) == 1
