@@ -98,7 +98,9 @@ def unsupported(law: Law) -> str | None:
     """Why a law cannot be written in C, or None where it can."""
     if type(law) is SymmetricLaw or type(law) is PolynomialLaw:
         return None
-    return f"not supported: {type(law).__name__} in C. It is evaluated in torch; SymmetricLaw and PolynomialLaw go to C."
+    return (
+        f"not supported: {type(law).__name__} in C. It is evaluated in torch; SymmetricLaw and PolynomialLaw go to C."
+    )
 
 
 @cache
@@ -181,7 +183,9 @@ def _single(name: str, polynomial: PolynomialMap, quadratic: np.ndarray) -> str:
     lines = [f"static NOINLINE void {name}(const v *x, v *w, v *s, v *c)", "{", "    v linear[6];"]
     for i in range(6):
         lines.append(f"    linear[{i}] = {' + '.join(f'{_number(q)} * x[{j}]' for j, q in enumerate(quadratic[i]))};")
-    lines.append("    for (int i = 0; i < 6; i++) {\n        *w += 0.5 * linear[i] * x[i];\n        s[i] += linear[i];\n    }")
+    lines.append(
+        "    for (int i = 0; i < 6; i++) {\n        *w += 0.5 * linear[i] * x[i];\n        s[i] += linear[i];\n    }"
+    )
     lines += monomials.sum("*w", values)
     for i in range(6):
         lines += monomials.sum(f"s[{i}]", first[:, i])
@@ -270,12 +274,16 @@ def _network(name: str, network: ScalarNetwork, m: int) -> str:
     starts = np.concatenate([[0], np.cumsum(widths)]).tolist()
     widest = max(widths)
 
-    text += f"static NOINLINE void {name}_value(const double *first, const v *z, v *value, v *dz, v *slope, v *bent)\n{{\n"
+    text += (
+        f"static NOINLINE void {name}_value(const double *first, const v *z, v *value, v *dz, v *slope, v *bent)\n{{\n"
+    )
     text += f"    v a[{widest}], h[{widest}];\n    v sum = ALL(0.0);\n"
     for layer, width in enumerate(widths):
         before = k if layer == 0 else widths[layer - 1]
         matrix = "first" if layer == 0 else f"{name}_w{layer}"
-        text += _product("a", width, before, f"{matrix}[{{r}} * {before} + {{i}}]", "z" if layer == 0 else "h", f"{name}_b{layer}")
+        text += _product(
+            "a", width, before, f"{matrix}[{{r}} * {before} + {{i}}]", "z" if layer == 0 else "h", f"{name}_b{layer}"
+        )
         text += f"    for (int i = 0; i < {width}; i++)\n        softplus(a[i], &h[i], &slope[{starts[layer]} + i], &bent[{starts[layer]} + i]);\n"
     text += f"    for (int i = 0; i < {widths[-1]}; i++)\n        sum += {name}_last[i] * h[i];\n    *value = sum;\n"
     # a now holds what reaches the layer from above, h that times its slope
@@ -321,7 +329,10 @@ def _invariants(network: InvariantNetwork) -> str:
             lines += [f"    g[{6 * p + i}] = ALL(0.0);", *monomials.sum(f"g[{6 * p + i}]", first[:, p, i])]
     monomials = _Monomials(polynomial, "y")
     lines += ["}", "static NOINLINE void invariants_bend(const v *y, const v *dz, v *c)", "{"]
-    lines += [*_weighted_second(polynomial, monomials, lambda p: f"dz[{p}]", sizes), "    UNUSED(y);\n    UNUSED(dz);\n    UNUSED(c);\n}\n"]
+    lines += [
+        *_weighted_second(polynomial, monomials, lambda p: f"dz[{p}]", sizes),
+        "    UNUSED(y);\n    UNUSED(dz);\n    UNUSED(c);\n}\n",
+    ]
     text += "\n".join(lines)
     text += f"""static NOINLINE void raw(const v *x, v *value, v *s, v *c)
 {{
@@ -369,7 +380,9 @@ def _average(network: AveragedNetwork) -> str:
     copies = len(turns)
     turned = np.einsum("jk,gki->gji", network.weights[0].detach().numpy(), turns)
     text = _network("net", network, 6) + _array("net_w0", turned)
-    return text + f"""static NOINLINE void raw(const v *x, v *value, v *s, v *c)
+    return (
+        text
+        + f"""static NOINLINE void raw(const v *x, v *value, v *s, v *c)
 {{
     v y[6], dz[6], h[21], slope[{n}], bent[{n}], one;
     *value = ALL(0.0);
@@ -398,6 +411,7 @@ def _average(network: AveragedNetwork) -> str:
         c[i] *= {_number(1.0 / copies)};
 }}
 """
+    )
 
 
 def _directions(network: DirectionalNetwork) -> str:
@@ -455,7 +469,9 @@ def _directions(network: DirectionalNetwork) -> str:
     }}
 """
         start += size
-    return text + f"""    *value *= {_number(s * s)};
+    return (
+        text
+        + f"""    *value *= {_number(s * s)};
     for (int i = 0; i < 6; i++)
         s[i] = {_number(s)} * (s[i] + by_change * cs[i]);
     if (!c)
@@ -466,6 +482,7 @@ def _directions(network: DirectionalNetwork) -> str:
     volume_bend(x, by_change, c);
 }}
 """
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- laws
@@ -488,14 +505,24 @@ def _outside(law: Law, frame: np.ndarray) -> str:
     table = PolynomialMap(Polynomials(exponents, np.eye(len(exponents))))
     rows = [tuple(row) for row in exponents.tolist()]
     place = {row: number for number, row in enumerate(_table_rows(table))}
-    lines = ["static NOINLINE vi outside(const v *strain)", "{", f"    v x[6], score = ALL(0.0), features[{len(whitening)}], table[{len(rows)}];"]
-    lines.append("    v size = ALL(0.0);\n    for (int i = 0; i < 6; i++) {\n        x[i] = ALL(0.0);\n        for (int j = 0; j < 6; j++)\n            x[i] += domain_turn[6 * i + j] * strain[j];\n        size += x[i] * x[i];\n    }")
+    lines = [
+        "static NOINLINE vi outside(const v *strain)",
+        "{",
+        f"    v x[6], score = ALL(0.0), features[{len(whitening)}], table[{len(rows)}];",
+    ]
+    lines.append(
+        "    v size = ALL(0.0);\n    for (int i = 0; i < 6; i++) {\n        x[i] = ALL(0.0);\n        for (int j = 0; j < 6; j++)\n            x[i] += domain_turn[6 * i + j] * strain[j];\n        size += x[i] * x[i];\n    }"
+    )
     monomials = _Monomials(table, "x")
     lines += monomials.make([place[row] for row in rows])
     lines += [f"    table[{number}] = {monomials.name(place[row])};" for number, row in enumerate(rows)]
-    lines.append(_product("features", len(whitening), len(rows), f"domain_whitening[{{r}} * {len(rows)} + {{i}}]", "table", None))
+    lines.append(
+        _product("features", len(whitening), len(rows), f"domain_whitening[{{r}} * {len(rows)} + {{i}}]", "table", None)
+    )
     lines.append(f"    for (int i = 0; i < {len(whitening)}; i++)\n        score += features[i] * features[i];")
-    lines.append(f"    return ~(LESS(score * {_number(1.0 / float(domain.limit))}, ALL(0x1.0000000000001p+0)) & LESS(size * {_number(REACH**-2)}, ALL(0x1.0000000000001p+0)));\n}}\n")
+    lines.append(
+        f"    return ~(LESS(score * {_number(1.0 / float(domain.limit))}, ALL(0x1.0000000000001p+0)) & LESS(size * {_number(REACH**-2)}, ALL(0x1.0000000000001p+0)));\n}}\n"
+    )
     return _array("domain_turn", matrix) + _array("domain_whitening", whitening) + "\n".join(lines)
 
 
@@ -520,7 +547,9 @@ def _law(law: SymmetricLaw | PolynomialLaw) -> str:
     text += _outside(law, frame)
     if isinstance(law, PolynomialLaw):
         text += _single("polynomial", law.fixed.cpu(), law.constants.cpu().numpy())
-        return text + """typedef struct { int none; } reference;
+        return (
+            text
+            + """typedef struct { int none; } reference;
 INLINE void at_reference(reference *rest) { rest->none = 0; }
 static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *c)
 {
@@ -533,10 +562,13 @@ static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *
     polynomial(x, w, s, c);
 }
 """
+        )
     networks = {InvariantNetwork: _invariants, AveragedNetwork: _average, DirectionalNetwork: _directions}
     text += networks[type(law.network)](law.network)
     text += _single("polynomial", law.fixed.polynomial, law.fixed.quadratic.numpy())
-    return text + f"""/* the network at rest: computed by the same code as elsewhere, so that energy and stress there are exactly zero */
+    return (
+        text
+        + f"""/* the network at rest: computed by the same code as elsewhere, so that energy and stress there are exactly zero */
 typedef struct {{ v value, slope[6]; }} reference;
 static void at_reference(reference *rest)
 {{
@@ -561,3 +593,4 @@ static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *
         c[i] *= {_number(law.energy_scale)};
 }}
 """
+    )

@@ -100,7 +100,9 @@ def _is_intact(library: Path, record: Path) -> bool:
     """Whether the library is the one that was built."""
     if not (_is_ours(library) and _is_ours(record)):
         return False
-    return hashlib.sha256(library.read_bytes()).hexdigest() == record.read_text(encoding="ascii", errors="replace").strip()
+    return (
+        hashlib.sha256(library.read_bytes()).hexdigest() == record.read_text(encoding="ascii", errors="replace").strip()
+    )
 
 
 @contextmanager

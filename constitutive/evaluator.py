@@ -62,7 +62,13 @@ class Evaluator:
     """
 
     def __init__(
-        self, law: Law, backend: str = "auto", *, threads: int = 1, chunk: int | None = None, tangent_dtype: Any = np.float64
+        self,
+        law: Law,
+        backend: str = "auto",
+        *,
+        threads: int = 1,
+        chunk: int | None = None,
+        tangent_dtype: Any = np.float64,
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"Evaluator: expected a backend in {', '.join(BACKENDS)}, got {backend!r}.")
@@ -156,7 +162,10 @@ class Evaluator:
 
         radius = 1.2 * min(self.law.max_strain, 0.1)
         strain = torch.from_numpy(sample_strains(radius, 64, np.random.default_rng(0)))
-        memory, given = torch.zeros(64, self.law.state_width, dtype=torch.float64), torch.zeros(64, 0, dtype=torch.float64)
+        memory, given = (
+            torch.zeros(64, self.law.state_width, dtype=torch.float64),
+            torch.zeros(64, 0, dtype=torch.float64),
+        )
         double = np.dtype(np.float64)
         theirs = self._in_chunks(strain, memory, given, 0.0, True, None, double)
         ours = self._in_c(library, strain, memory, True, None, double)

@@ -151,7 +151,9 @@ class Law(torch.nn.Module, ABC):
     @evaluator.setter
     def evaluator(self, evaluator: Evaluator) -> None:
         if evaluator.law is not self:
-            raise ValueError("Law.evaluator: expected an evaluator of this law, got that of another. Make Evaluator(law).")
+            raise ValueError(
+                "Law.evaluator: expected an evaluator of this law, got that of another. Make Evaluator(law)."
+            )
         self._evaluator = evaluator
 
     def response(
@@ -194,7 +196,14 @@ class Law(torch.nn.Module, ABC):
         return self._respond(self.evaluator, strain, state, inputs, dt, tangent, orientation)
 
     def _respond(
-        self, evaluator: Evaluator, strain: Any, state: Any, inputs: Any, dt: float | None, tangent: bool, orientation: Any
+        self,
+        evaluator: Evaluator,
+        strain: Any,
+        state: Any,
+        inputs: Any,
+        dt: float | None,
+        tangent: bool,
+        orientation: Any,
     ) -> Response:
         """`response` by some evaluator of this law."""
         where = f"{type(self).__name__}.response"
@@ -394,7 +403,9 @@ def _rotation(where: str, orientation: Any, n: int) -> torch.Tensor:
         a, b, c = (array[start : start + 2048] if array.ndim == 3 else array[None]).transpose(1, 2, 0).copy()
         pairs = ((a, a, 1.0), (b, b, 1.0), (c, c, 1.0), (a, b, 0.0), (a, c, 0.0), (b, c, 0.0))
         defect = np.max([np.abs(x[0] * y[0] + x[1] * y[1] + x[2] * y[2] - product).max() for x, y, product in pairs])
-        volume = a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+        volume = (
+            a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+        )
         if not (defect <= 1e-8 and volume.min() > 0.0):
             check_rotation(f"{where}(orientation)", array)
     return torch.from_numpy(array)

@@ -33,9 +33,7 @@ ROUNDS = 7
 
 def the_law() -> SymmetricLaw:
     generator = np.random.default_rng(0)
-    stiffness = mandel.stiffness_from_voigt(
-        np.diag([57.0] * 3 + [89.9] * 3) + np.pad(np.full((3, 3), 115.4), (0, 3))
-    )
+    stiffness = mandel.stiffness_from_voigt(np.diag([57.0] * 3 + [89.9] * 3) + np.pad(np.full((3, 3), 115.4), (0, 3)))
     law = SymmetricLaw("m-3m", 4, (32, 32), stiffness=stiffness, energy_scale=100.0, strain_scale=0.08, max_strain=0.1)
     with torch.no_grad():
         law.coefficients.copy_(torch.from_numpy(generator.normal(size=law.higher.count)))
@@ -152,7 +150,9 @@ def main() -> None:
             rates[name] = max(rates[name], number / (time.process_time() - start))
     base = max(rate for name, rate in rates.items() if name.startswith("vmap"))
 
-    print(f"{date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}, one thread, float64")
+    print(
+        f"{date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}, one thread, float64"
+    )
     print(f"{law}")
     print(f"\n{'variant':<34}{'points/s':>12}{'× vmap(hessian)':>18}")
     for name, rate in rates.items():
@@ -161,16 +161,16 @@ def main() -> None:
     print(f"\nC against closed-form numpy Neo-Hooke: {ratio:.2f} ×")
     print(f"stress alone against stress and tangent: C {rates['C, stress alone'] / rates['C']:.2f} ×, eager "
           f"{rates['torch, eager, stress alone'] / rates['torch, eager']:.2f} ×")  # fmt: skip
-    print(f"a rotation for each point: {100 * (rates['C'] / rates['C, a rotation for each point'] - 1):.0f} % more time")
+    print(
+        f"a rotation for each point: {100 * (rates['C'] / rates['C, a rotation for each point'] - 1):.0f} % more time"
+    )
     whole, value = flops(law)
     peak = dgemm()
     moved = 8 * (6 + 1 + 6 + 21) + 1
     print(f"\nroofline: {whole} FLOP and {moved} bytes a point ({value} FLOP for stress alone), {whole / moved:.0f} FLOP a byte; "
           f"DGEMM {peak / 1e9:.1f} GFLOP/s here, C {rates['C'] * whole / 1e9:.1f}: {100 * rates['C'] * whole / peak:.0f} % of it")  # fmt: skip
     theirs, ours = eager.response(some), c.response(some)
-    error = relative_errors(
-        law, some, ours.stress - theirs.stress, mandel.unpack_upper(ours.tangent - theirs.tangent)
-    )
+    error = relative_errors(law, some, ours.stress - theirs.stress, mandel.unpack_upper(ours.tangent - theirs.tangent))
     print(f"C against torch: {error:.1e} in the norm of ARCHITECTURE.md")
 
 

@@ -26,7 +26,9 @@ SEED = 4
 STRAIN = sample_strains(0.15, 251, np.random.default_rng(0))
 
 
-def some_law(symbol: str, form: str = "invariants", measure: float = 1.0, order: int = 3, **options: object) -> SymmetricLaw:
+def some_law(
+    symbol: str, form: str = "invariants", measure: float = 1.0, order: int = 3, **options: object
+) -> SymmetricLaw:
     """A law with every part switched on, in a turned frame, with a domain."""
     generator = np.random.default_rng(SEED)
     group = PointGroup(symbol, random_rotations(1, generator)[0])
@@ -51,12 +53,16 @@ def error(law: SymmetricLaw | PolynomialLaw, strain: np.ndarray = STRAIN) -> flo
     return relative_errors(law, strain, ours.stress - theirs.stress, difference)
 
 
-@pytest.mark.parametrize(("symbol", "measure"), [(symbol, (1.0, -1.0, 0.3)[i % 3]) for i, symbol in enumerate(STRAIN_CLASSES)])
+@pytest.mark.parametrize(
+    ("symbol", "measure"), [(symbol, (1.0, -1.0, 0.3)[i % 3]) for i, symbol in enumerate(STRAIN_CLASSES)]
+)
 def test_c_is_torch_for_every_class(symbol: str, measure: float) -> None:
     assert error(some_law(symbol, measure=measure)) < 1e-13
 
 
-@pytest.mark.parametrize(("symbol", "form"), [("m-3m", "average"), ("-3m", "directions"), ("-1", "average"), ("m-3", "directions")])
+@pytest.mark.parametrize(
+    ("symbol", "form"), [("m-3m", "average"), ("-3m", "directions"), ("-1", "average"), ("m-3", "directions")]
+)
 def test_c_is_torch_for_every_form(symbol: str, form: str) -> None:
     assert error(some_law(symbol, form, -1.0, order=2)) < 1e-13
 
