@@ -4,7 +4,8 @@
 
 General path: `fem.QuadratureMaterial` (strain → law → quadrature Functions) and the forms that `EquilibriumProblem` derives
 from the user's weak form, with the law in generated C. Neo-Hooke: an energy in UFL, its derivatives by UFL, nothing else.
-Both are compiled with the flags of `fem.dolfinx_versions`. Times are CPU seconds of this process, the least of several
+Both are compiled with the flags of `fem.dolfinx_versions`. Fused path: `fem.fused.FusedElasticity`, the law inside the
+element kernel, in the same assembler. Times are CPU seconds of this process, the least of several
 rounds in which all parts take turns.
 """
 
@@ -21,12 +22,14 @@ import numpy as np
 import torch
 import ufl
 from dolfinx import fem, mesh
+from dolfinx.fem import petsc
 from evaluator import the_law
 from mpi4py import MPI
 
 from constitutive import Evaluator
 from fem import QuadratureMaterial
 from fem import dolfinx_versions as versions
+from fem.fused import FusedElasticity
 from fem.residual import tangent_form
 
 ROUNDS = 5
@@ -56,8 +59,6 @@ def neo_hooke(u: fem.Function, degree: int) -> tuple[ufl.Form, ufl.Form]:
 
 def assembler(form: ufl.Form) -> tuple[Callable[[], None], object]:
     """Function that assembles a form into a vector or matrix of its own."""
-    from dolfinx.fem import petsc
-
     compiled = versions.compile_form(form)
     if len(form.arguments()) == 1:
         vector = versions.ghosted_vector(form.arguments()[0].ufl_function_space())
@@ -105,6 +106,18 @@ def main() -> None:
     theirs, theirs_matrix = (assembler(form) for form in neo_hooke(u, 2))
     watched = material._watched
     strain = np.ascontiguousarray(material._evaluate(watched, material._watched_size)[:, :6])
+    fused = FusedElasticity(law, u, 2)
+    vector, matrix = ours[1].duplicate(), ours_matrix[1].duplicate()
+
+    def fused_residual() -> None:
+        vector.set(0.0)
+        petsc.assemble_vector(vector, fused.residual)
+
+    def fused_matrix() -> None:
+        matrix.zeroEntries()
+        petsc.assemble_matrix(matrix, fused.tangent)
+        matrix.assemble()
+
     parts = {
         "strain": lambda: material._evaluate(watched, material._watched_size),
         "law, stress and tangent": lambda: law.response(strain),
@@ -114,6 +127,8 @@ def main() -> None:
         "matrix": ours_matrix[0],
         "Neo-Hooke residual": theirs[0],
         "Neo-Hooke matrix": theirs_matrix[0],
+        "fused residual": fused_residual,
+        "fused matrix": fused_matrix,
     }
     seconds = least(parts)
     print(f"{date.today()}, {platform.machine()}, DOLFINx {dolfinx.__version__}, one rank, hex8, {points} points, {law.evaluator!r}")
@@ -124,6 +139,12 @@ def main() -> None:
     print(f"general path: {1e3 * general:.0f} ms against {1e3 * rival:.0f} ms of Neo-Hooke: {general / rival:.2f} ×")
     lazy = general + seconds["strain"] + seconds["law, stress alone"]
     print(f"  with the stress alone evaluated once more for the residual, as SNES asks: {lazy / rival:.2f} ×")
+    together = seconds["fused residual"] + seconds["fused matrix"]
+    print(f"fused path: {1e3 * together:.0f} ms against {1e3 * rival:.0f} ms of Neo-Hooke: {together / rival:.2f} ×")
+    difference = matrix.copy()
+    difference.axpy(-1.0, ours_matrix[1])
+    wrong = np.abs(vector.array - ours[1].array).max() / np.abs(ours[1].array).max()
+    print(f"both paths: matrices differ by {difference.norm() / ours_matrix[1].norm():.1e}, residuals by {wrong:.1e}")
 
 
 if __name__ == "__main__":
