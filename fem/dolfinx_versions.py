@@ -179,11 +179,30 @@ def lagrange_tables(where: str, u: Any, degree: int) -> tuple[np.ndarray, np.nda
         return np.ascontiguousarray(np.moveaxis(np.asarray(values)[1:, :, :, 0], 0, 2))
 
     linear = derivatives(1)
-    nodes = np.asarray(mesh.geometry.dofmap.array if VERSION < (0, 7) else mesh.geometry.dofmap).size
-    cells = mesh.topology.index_map(3).size_local + mesh.topology.index_map(3).num_ghosts
-    if nodes != cells * linear.shape[1]:
+    if geometry_dofs(mesh).shape[1] != linear.shape[1]:
         raise ValueError(f"{where}: not supported: curved cells, of another degree than 1. Use QuadratureMaterial.")
     return derivatives(order), linear, weights
+
+
+def geometry_dofs(mesh: Any) -> np.ndarray:
+    """Numbers (cells, corners) of the points of each cell, ghost cells included."""
+    table = mesh.geometry.dofmap
+    if VERSION < (0, 7):
+        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
+    return np.asarray(table)
+
+
+def elasticity_matrix(space: Any) -> Any:
+    """PETSc matrix in which all components of the nodes of a cell are coupled, its pattern filled with zeros."""
+    from dolfinx.fem import petsc
+
+    v, du = ufl.TestFunction(space), ufl.TrialFunction(space)
+    form = compile_form(ufl.inner(du, v) * ufl.dx)
+    matrix = petsc.create_matrix(form)
+    petsc.assemble_matrix(matrix, form)
+    matrix.assemble()
+    matrix.zeroEntries()
+    return matrix
 
 
 def kernel_form(where: str, kernel: Any, u: Any, rank: int) -> Any:
@@ -199,3 +218,12 @@ def kernel_form(where: str, kernel: Any, u: Any, rank: int) -> Any:
     space = u.function_space._cpp_object
     cell = dolfinx.cpp.fem.IntegralType.cell
     return dolfinx.cpp.fem.Form_float64([space] * rank, {cell: ([(-1, address)], None)}, [u._cpp_object], [], False, None)
+
+
+def assemble_kernel_matrix(matrix: Any, form: Any, bcs: list[Any]) -> None:
+    """Assemble a form of `kernel_form`, with boundary conditions, from zero."""
+    from dolfinx.fem import petsc
+
+    matrix.zeroEntries()
+    petsc.assemble_matrix(matrix, form, bcs=bcs)
+    matrix.assemble()

@@ -89,11 +89,10 @@ INLINE double lanes(v x)
     return sum;
 }
 
-/* r_ai += P_iJ G_aJ, P = F S: the element vector, in the call that DOLFINx makes of its own kernels. */
-void element_vector(double *vector, const double *u, const double *none, const double *x, const int *entity, const uint8_t *turns)
+/* r_ai = P_iJ G_aJ, P = F S, of one element with corners x and displacements u. */
+static void vector_of(const double *x, const double *u, double *vector)
 {
     v g[NODES][3], f[9], s[6], r[NODES][3];
-    UNUSED(none), UNUSED(entity), UNUSED(turns);
     for (int a = 0; a < NODES; a++)
         r[a][0] = r[a][1] = r[a][2] = ALL(0.0);
     for (int b = 0; b < BLOCKS; b++) {
@@ -109,62 +108,134 @@ void element_vector(double *vector, const double *u, const double *none, const d
     }
     for (int a = 0; a < NODES; a++)
         for (int i = 0; i < 3; i++)
-            vector[3 * a + i] += lanes(r[a][i]);
+            vector[3 * a + i] = lanes(r[a][i]);
 }
 
-/* K_ai,bk += G_aJ A_iJkL G_bL with A = F C F + 1 S, the derivative of P with respect to F; only blocks a <= b are summed. */
-void element_matrix(double *matrix, const double *u, const double *none, const double *x, const int *entity, const uint8_t *turns)
+/* A = F C F + 1 S, the derivative of P with respect to F, 9 x 9. */
+INLINE void derivative(const v *f, const v *s, v *c, v (*full)[9])
 {
-    v g[NODES][3], f[9], s[6], c[21], sums[NODES * (NODES + 1) / 2][9];
-    UNUSED(none), UNUSED(entity), UNUSED(turns);
-    for (int pair = 0; pair < NODES * (NODES + 1) / 2; pair++)
-        for (int k = 0; k < 9; k++)
-            sums[pair][k] = ALL(0.0);
-    for (int b = 0; b < BLOCKS; b++) {
-        v half[9][6], full[9][9], t[6];
-        element_points(b, x, u, g, f, s, c);
-        to_tensor(s, t);
-        for (int p = 0; p < 6; p++)
-            for (int q = p; q < 6; q++)
-                c[ENTRY[p][q]] *= 1.0 / (WEIGHT[p] * WEIGHT[q]);
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                for (int q = 0; q < 6; q++)
-                    half[3 * i + j][q] = f[3 * i] * c[ENTRY[PLACE[0][j]][q]] + f[3 * i + 1] * c[ENTRY[PLACE[1][j]][q]]
-                                         + f[3 * i + 2] * c[ENTRY[PLACE[2][j]][q]];
-        for (int row = 0; row < 9; row++)
-            for (int k = 0; k < 3; k++)
-                for (int l = 0; l < 3; l++)
-                    full[row][3 * k + l] = half[row][PLACE[0][l]] * f[3 * k] + half[row][PLACE[1][l]] * f[3 * k + 1]
-                                           + half[row][PLACE[2][l]] * f[3 * k + 2];
+    v half[9][6], t[6];
+    to_tensor(s, t);
+    for (int p = 0; p < 6; p++)
+        for (int q = p; q < 6; q++)
+            c[ENTRY[p][q]] *= 1.0 / (WEIGHT[p] * WEIGHT[q]);
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+            for (int q = 0; q < 6; q++)
+                half[3 * i + j][q] = f[3 * i] * c[ENTRY[PLACE[0][j]][q]] + f[3 * i + 1] * c[ENTRY[PLACE[1][j]][q]]
+                                     + f[3 * i + 2] * c[ENTRY[PLACE[2][j]][q]];
+    for (int row = 0; row < 9; row++)
+        for (int k = 0; k < 3; k++)
+            for (int l = 0; l < 3; l++)
+                full[row][3 * k + l] = half[row][PLACE[0][l]] * f[3 * k] + half[row][PLACE[1][l]] * f[3 * k + 1]
+                                       + half[row][PLACE[2][l]] * f[3 * k + 2];
 #if GREEN_LAGRANGE
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                for (int l = 0; l < 3; l++)
-                    full[3 * i + j][3 * i + l] += t[PLACE[j][l]];
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+            for (int l = 0; l < 3; l++)
+                full[3 * i + j][3 * i + l] += t[PLACE[j][l]];
 #else
-        UNUSED(t);
+    UNUSED(t);
 #endif
-        for (int n = 0; n < NODES; n++) {
-            v moved[9][3]; /* A G_n */
+}
+
+/* K_ai,bk = G_aJ A_iJkL G_bL of one element; it is symmetric, and only its blocks a <= b are summed. */
+static void matrix_of(const double *x, const double *u, double *matrix)
+{
+    v g[BLOCKS][NODES][3], f[BLOCKS][9], s[BLOCKS][6], c[BLOCKS][21], full[BLOCKS][9][9];
+    for (int b = 0; b < BLOCKS; b++) /* the law first for all points: its weights fill the cache */
+        element_points(b, x, u, g[b], f[b], s[b], c[b]);
+    for (int b = 0; b < BLOCKS; b++)
+        derivative(f[b], s[b], c[b], full[b]);
+    for (int n = 0; n < NODES; n++) {
+        v moved[BLOCKS][9][3]; /* A G_n */
+        for (int b = 0; b < BLOCKS; b++)
             for (int row = 0; row < 9; row++)
                 for (int k = 0; k < 3; k++)
-                    moved[row][k] = full[row][3 * k] * g[n][0] + full[row][3 * k + 1] * g[n][1] + full[row][3 * k + 2] * g[n][2];
-            for (int a = 0; a <= n; a++) {
-                v *sum = sums[n * (n + 1) / 2 + a];
+                    moved[b][row][k] = full[b][row][3 * k] * g[b][n][0] + full[b][row][3 * k + 1] * g[b][n][1]
+                                       + full[b][row][3 * k + 2] * g[b][n][2];
+        for (int a = 0; a <= n; a++) {
+            v sum[9];
+            for (int k = 0; k < 9; k++)
+                sum[k] = ALL(0.0);
+            for (int b = 0; b < BLOCKS; b++)
                 for (int i = 0; i < 3; i++)
                     for (int k = 0; k < 3; k++)
-                        sum[3 * i + k] += g[a][0] * moved[3 * i][k] + g[a][1] * moved[3 * i + 1][k] + g[a][2] * moved[3 * i + 2][k];
-            }
-        }
-    }
-    for (int n = 0; n < NODES; n++)
-        for (int a = 0; a <= n; a++)
+                        sum[3 * i + k] += g[b][a][0] * moved[b][3 * i][k] + g[b][a][1] * moved[b][3 * i + 1][k]
+                                          + g[b][a][2] * moved[b][3 * i + 2][k];
             for (int i = 0; i < 3; i++)
                 for (int k = 0; k < 3; k++) {
-                    const double sum = lanes(sums[n * (n + 1) / 2 + a][3 * i + k]);
-                    matrix[(3 * a + i) * 3 * NODES + 3 * n + k] += sum;
-                    if (a != n)
-                        matrix[(3 * n + k) * 3 * NODES + 3 * a + i] += sum;
+                    const double value = lanes(sum[3 * i + k]);
+                    matrix[(3 * a + i) * 3 * NODES + 3 * n + k] = value;
+                    matrix[(3 * n + k) * 3 * NODES + 3 * a + i] = value;
                 }
+        }
+    }
+}
+
+/* The call that DOLFINx makes of its own kernels: add to the element's vector or matrix. */
+void element_vector(double *vector, const double *u, const double *none, const double *x, const int *entity, const uint8_t *turns)
+{
+    double own[3 * NODES];
+    UNUSED(none), UNUSED(entity), UNUSED(turns);
+    vector_of(x, u, own);
+    for (int k = 0; k < 3 * NODES; k++)
+        vector[k] += own[k];
+}
+
+void element_matrix(double *matrix, const double *u, const double *none, const double *x, const int *entity, const uint8_t *turns)
+{
+    double own[9 * NODES * NODES];
+    UNUSED(none), UNUSED(entity), UNUSED(turns);
+    matrix_of(x, u, own);
+    for (int k = 0; k < 9 * NODES * NODES; k++)
+        matrix[k] += own[k];
+}
+
+INLINE void gather(int64_t cell, const int32_t *dofs, const int32_t *corners, const double *x, const double *u, double *own_x, double *own_u)
+{
+    for (int a = 0; a < CORNERS; a++)
+        memcpy(own_x + 3 * a, x + 3 * (int64_t)corners[cell * CORNERS + a], 3 * sizeof(double));
+    for (int a = 0; a < NODES; a++)
+        memcpy(own_u + 3 * a, u + 3 * (int64_t)dofs[cell * NODES + a], 3 * sizeof(double));
+}
+
+/* The whole mesh: dofs (cells, NODES) and corners (cells, CORNERS) number nodes of u and points x, three values each. */
+void assemble_vector(int64_t cells, const int32_t *dofs, const int32_t *corners, const double *x, const double *u, double *vector)
+{
+    for (int64_t cell = 0; cell < cells; cell++) {
+        double own_x[3 * CORNERS], own_u[3 * NODES], own[3 * NODES];
+        gather(cell, dofs, corners, x, u, own_x, own_u);
+        vector_of(own_x, own_u, own);
+        for (int a = 0; a < NODES; a++)
+            for (int i = 0; i < 3; i++)
+                vector[3 * (int64_t)dofs[cell * NODES + a] + i] += own[3 * a + i];
+    }
+}
+
+/* values of compressed rows: those of row r begin at rows[r], and in them those of node b for a row of node a at
+ * places[cell, a, b]. Rows and columns that are held (NULL: none) stay as they are. */
+void assemble_matrix(int64_t cells, const int32_t *dofs, const int32_t *corners, const double *x, const double *u, const int8_t *held,
+                     const int64_t *rows, const int32_t *places, double *values)
+{
+    for (int64_t cell = 0; cell < cells; cell++) {
+        double own_x[3 * CORNERS], own_u[3 * NODES], own[9 * NODES * NODES];
+        gather(cell, dofs, corners, x, u, own_x, own_u);
+        matrix_of(own_x, own_u, own);
+        for (int a = 0; a < NODES; a++)
+            for (int i = 0; i < 3; i++) {
+                const int64_t row = 3 * (int64_t)dofs[cell * NODES + a] + i;
+                if (held && held[row])
+                    continue;
+                double *start = values + rows[row];
+                const double *from = own + (3 * a + i) * 3 * NODES;
+                for (int b = 0; b < NODES; b++) {
+                    double *to = start + places[(cell * NODES + a) * NODES + b];
+                    const int8_t *fixed = held ? held + 3 * (int64_t)dofs[cell * NODES + b] : NULL;
+                    for (int k = 0; k < 3; k++)
+                        if (!fixed || !fixed[k])
+                            to[k] += from[3 * b + k];
+                }
+            }
+    }
 }

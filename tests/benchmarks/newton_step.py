@@ -5,7 +5,7 @@
 General path: `fem.QuadratureMaterial` (strain → law → quadrature Functions) and the forms that `EquilibriumProblem` derives
 from the user's weak form, with the law in generated C. Neo-Hooke: an energy in UFL, its derivatives by UFL, nothing else.
 Both are compiled with the flags of `fem.dolfinx_versions`. Fused path: `fem.fused.FusedElasticity`, the law inside the
-element kernel, in the same assembler. Times are CPU seconds of this process, the least of several
+element kernel. Times are CPU seconds of this process, the least of several
 rounds in which all parts take turns.
 """
 
@@ -107,16 +107,14 @@ def main() -> None:
     watched = material._watched
     strain = np.ascontiguousarray(material._evaluate(watched, material._watched_size)[:, :6])
     fused = FusedElasticity(law, u, 2)
-    vector, matrix = ours[1].duplicate(), ours_matrix[1].duplicate()
+    vector, matrix = fused.create_vector(), fused.create_matrix()
 
     def fused_residual() -> None:
         vector.set(0.0)
-        petsc.assemble_vector(vector, fused.residual)
+        fused.assemble_vector(vector)
 
     def fused_matrix() -> None:
-        matrix.zeroEntries()
-        petsc.assemble_matrix(matrix, fused.tangent)
-        matrix.assemble()
+        fused.assemble_matrix(matrix)
 
     parts = {
         "strain": lambda: material._evaluate(watched, material._watched_size),
