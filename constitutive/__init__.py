@@ -9,7 +9,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 
 from .audit import Audit, audit
 from .driver import PointResponse, constrained_response, load_path
-from .evaluator import first_piola
+from .evaluator import Evaluator, first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
 from .fitting.fit import CrossValidation, cross_validate, fit
 from .fitting.least_squares import predicted_stress
@@ -40,6 +40,7 @@ __all__ = [
     "ClassRanking",
     "ClassRow",
     "CrossValidation",
+    "Evaluator",
     "InternalVariableLaw",
     "Guarantees",
     "Law",

@@ -154,3 +154,76 @@ def ghosted_vector(space: Any) -> Any:
     vector = PETSc.Vec().createGhost(ghosts, sizes, bsize=block, comm=space.mesh.comm)
     vector.set(0.0)
     return vector
+
+
+def lagrange_tables(where: str, u: Any, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Derivatives of the basis (q, nodes, 3) and of the geometry (q, corners, 3) in reference coordinates, weights (q,).
+
+    For a Lagrange displacement of degree 1 or 2 on hexahedra or tetrahedra with straight edges: others raise ValueError.
+    """
+    mesh, element = u.function_space.mesh, u.function_space.ufl_element()
+    cell = mesh.topology.cell_type.name
+    names = {"Lagrange", "CG", "Q", "P"}
+    family = element.family() if _UFL_ELEMENTS else element.family_name
+    order = element.degree() if _UFL_ELEMENTS else element.degree
+    if value_shape(u) != (3,) or cell not in ("hexahedron", "tetrahedron") or family not in names or order not in (1, 2):
+        raise ValueError(
+            f"{where}: not supported: {element} on a {cell}. Expected three components of Lagrange degree 1 or 2 on "
+            "hexahedra or tetrahedra; use QuadratureMaterial."
+        )
+    points, weights = quadrature_rule(mesh, degree)
+
+    def derivatives(of: int) -> np.ndarray:
+        kind, variant = getattr(basix.CellType, cell), basix.LagrangeVariant.gll_warped
+        values = basix.create_element(basix.ElementFamily.P, kind, of, variant).tabulate(1, points)
+        return np.ascontiguousarray(np.moveaxis(np.asarray(values)[1:, :, :, 0], 0, 2))
+
+    linear = derivatives(1)
+    if geometry_dofs(mesh).shape[1] != linear.shape[1]:
+        raise ValueError(f"{where}: not supported: curved cells, of another degree than 1. Use QuadratureMaterial.")
+    return derivatives(order), linear, weights
+
+
+def geometry_dofs(mesh: Any) -> np.ndarray:
+    """Numbers (cells, corners) of the points of each cell, ghost cells included."""
+    table = mesh.geometry.dofmap
+    if VERSION < (0, 7):
+        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
+    return np.asarray(table)
+
+
+def elasticity_matrix(space: Any) -> Any:
+    """PETSc matrix in which all components of the nodes of a cell are coupled, its pattern filled with zeros."""
+    from dolfinx.fem import petsc
+
+    v, du = ufl.TestFunction(space), ufl.TrialFunction(space)
+    form = compile_form(ufl.inner(du, v) * ufl.dx)
+    matrix = petsc.create_matrix(form)
+    petsc.assemble_matrix(matrix, form)
+    matrix.assemble()
+    matrix.zeroEntries()
+    return matrix
+
+
+def kernel_form(where: str, kernel: Any, u: Any, rank: int) -> Any:
+    """Form over all cells whose element tensor the C function `kernel` computes, with `u` as its coefficient."""
+    if VERSION >= (0, 7):
+        raise ValueError(
+            f"{where}: not supported: element kernels of one's own on DOLFINx {dolfinx.__version__}, where forms are made "
+            "otherwise and this was never tried. Use QuadratureMaterial."
+        )
+    import ctypes
+
+    address = ctypes.cast(kernel, ctypes.c_void_p).value
+    space = u.function_space._cpp_object
+    cell = dolfinx.cpp.fem.IntegralType.cell
+    return dolfinx.cpp.fem.Form_float64([space] * rank, {cell: ([(-1, address)], None)}, [u._cpp_object], [], False, None)
+
+
+def assemble_kernel_matrix(matrix: Any, form: Any, bcs: list[Any]) -> None:
+    """Assemble a form of `kernel_form`, with boundary conditions, from zero."""
+    from dolfinx.fem import petsc
+
+    matrix.zeroEntries()
+    petsc.assemble_matrix(matrix, form, bcs=bcs)
+    matrix.assemble()

@@ -52,6 +52,7 @@ def main() -> None:
     constitutive audit copper.law
     constitutive report copper.law copper.h5 -o copper.html
     constitutive drive copper.law --direction 110 --to 0.05
+    constitutive export copper.law --to c
     """
 
 
