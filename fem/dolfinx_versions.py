@@ -1,7 +1,7 @@
 """The only file that knows that DOLFINx versions differ.
 
-Run on 0.5.2 (Debian 12). Written for 0.6 and for 0.8 up to 0.11 too, where elements, JIT options and
-`Expression.eval` are called otherwise; 0.7 stands between two element interfaces and is refused. What all of these
+Run on 0.5.2 (Debian 12), 0.9 (Debian 13) and 0.11 (sid), see `make test-dolfinx`. Written for 0.6 and 0.8 up to 0.11;
+0.7 stands between two element interfaces and is refused. What all of these
 share (assembly into PETSc vectors and matrices, positional `apply_lifting` and `set_bc`, `x.array`,
 `x.scatter_forward`) is used directly elsewhere.
 """
@@ -60,7 +60,7 @@ def compile_form(form: ufl.Form) -> Any:
 
 
 def compile_expression(expression: Any, points: np.ndarray) -> Any:
-    """The compiled expression at reference points (q, 3), for `evaluate`."""
+    """The compiled expression at reference points (q, dim), for `evaluate`."""
     with _quiet():
         return fem.Expression(expression, points, **_JIT_KEYWORD)
 
@@ -76,16 +76,21 @@ def evaluate(expression: Any, mesh: Any, cells: np.ndarray, size: int) -> np.nda
 
 
 def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str) -> Any:
-    """Mesh of first-order cells, 'hexahedron' or 'tetrahedron', from corner numbers and points (n, 3).
+    """Mesh of first-order cells, 'hexahedron', 'tetrahedron', 'quadrilateral' or 'triangle', from corner numbers and
+    points (n, dim).
 
-    Corners of a hexahedron count as DOLFINx does, x fastest: a tensor product.
+    Corners of a hexahedron or quadrilateral count as DOLFINx does, x fastest: a tensor product. On several ranks, each
+    gives its share of cells and points, or one gives all of them and the others empty arrays of the same width.
     """
+    cells = np.ascontiguousarray(cells, dtype=np.int64)
+    points = np.ascontiguousarray(points, dtype=float)
+    dim = points.shape[1]
     if _UFL_ELEMENTS:
-        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=3), 1)
+        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=dim), 1)
         return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(coordinates))
     import basix.ufl
 
-    element = basix.ufl.element("Lagrange", cell, 1, shape=(3,))
+    element = basix.ufl.element("Lagrange", cell, 1, shape=(dim,))
     # cells, coordinate element and points changed places after 0.9
     if VERSION < (0, 10):
         return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(element))
@@ -93,7 +98,7 @@ def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str) -> 
 
 
 def quadrature_rule(mesh: Any, degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (q, 3) and weights (q,) of the default rule, the one FFCx takes for a quadrature element."""
+    """Points (q, dim) and weights (q,) of the default rule, the one FFCx takes for a quadrature element."""
     cell = getattr(basix.CellType, mesh.topology.cell_type.name)
     points, weights = basix.make_quadrature(cell, degree)
     return np.asarray(points), np.asarray(weights)
@@ -154,3 +159,8 @@ def ghosted_vector(space: Any) -> Any:
     vector = PETSc.Vec().createGhost(ghosts, sizes, bsize=block, comm=space.mesh.comm)
     vector.set(0.0)
     return vector
+
+
+def original_cells(mesh: Any) -> np.ndarray:
+    """Number (cells,) that each local cell, ghosts included, had when the mesh was made; the same on any number of ranks."""
+    return np.asarray(mesh.topology.original_cell_index)

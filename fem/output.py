@@ -86,7 +86,9 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
             f"write_points: expected a path of its own, got {str(path)!r}, which holds the numbers of "
             f"{path.with_suffix('.xdmf').name!r}. Choose another name."
         )
-    cells = material.mesh.topology.index_map(3).local_to_global(material.point_cells().astype(np.int32))
+    cells = material.mesh.topology.index_map(material.mesh.topology.dim).local_to_global(
+        material.point_cells().astype(np.int32)
+    )
     local = {
         "points": material.points(),
         "cell": np.asarray(cells, dtype=np.int64),
