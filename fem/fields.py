@@ -76,8 +76,8 @@ def projected(material: QuadratureMaterial, name: str) -> Any:
     shape = known_fields(material)[name]
     average = fem.Function(versions.lagrange_space(material.mesh, "DG", 0, shape), name=name)
     size = int(np.prod(shape, dtype=int))
-    volumes = material.volumes().reshape(len(material.cells), -1)
-    by_cell = values.reshape(*volumes.shape, size) if len(volumes) else np.zeros((0, 1, size))
+    volumes = material.volumes().reshape(-1, material.points_per_cell)
+    by_cell = values.reshape(*volumes.shape, size)
     if name == "acoustic_eigenvalue":
         means = by_cell.min(axis=1)
     elif name == "orientation":

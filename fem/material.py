@@ -138,7 +138,7 @@ class QuadratureMaterial:
         self.law, self.u, self.mesh = law, u, mesh
         self.degree, self.kinematics = int(degree), kinematics
         self._reference_points, self._weights = versions.quadrature_rule(mesh, self.degree)
-        self._per_cell = len(self._weights)
+        self.points_per_cell = len(self._weights)
         owned = mesh.topology.index_map(mesh.topology.dim).size_local
         if subdomain is None:
             self.cells = np.arange(owned, dtype=np.int32)
@@ -158,7 +158,7 @@ class QuadratureMaterial:
         self.orientation = None
         if orientation is not None:
             self.orientation = Orientation(
-                orientation, self.cells, self._per_cell, law.tangent_entries, self.points,
+                orientation, self.cells, self.points_per_cell, law.tangent_entries, self.points,
                 lambda field: self._evaluate(self._compile(_flat(field)), 9),
             )  # fmt: skip
         if self.section == "axisymmetric":
@@ -183,7 +183,7 @@ class QuadratureMaterial:
             watched.append(ufl.tr(self.gradient_ufl))
         self.mean_dilatation: MeanDilatation | None = None
         if mean_dilatation:
-            self.mean_dilatation = MeanDilatation(self, self.volumes().reshape(-1, self._per_cell))
+            self.mean_dilatation = MeanDilatation(self, self.volumes().reshape(-1, self.points_per_cell))
             if kinematics == "finite":
                 jacobian = deformation = self.mean_dilatation.deformation_gradient()
                 self.strain_ufl = strain_ufl(deformation - ufl.Identity(3), kinematics)
@@ -205,7 +205,7 @@ class QuadratureMaterial:
             self._stress_free = StressFreeShape(TensorField("stress_free", stress_free, u, self._reader), kinematics)
         if initial_stress is not None:
             self._initial_stress = TensorField("initial_stress", initial_stress, u, self._reader)
-        points = len(self.cells) * self._per_cell
+        points = len(self.cells) * self.points_per_cell
         self.status = np.zeros(points, dtype=np.int8)
         self.state = np.zeros((points, law.state_width))
         self.trial_state = self.state
@@ -405,7 +405,7 @@ class QuadratureMaterial:
 
     def point_cells(self) -> np.ndarray:
         """Local cell index (n,) of each quadrature point."""
-        return np.repeat(self.cells, self._per_cell)
+        return np.repeat(self.cells, self.points_per_cell)
 
     def volumes(self) -> np.ndarray:
         """Reference volume (n,) that each quadrature point stands for: weight times Jacobian of the cell.
@@ -424,7 +424,7 @@ class QuadratureMaterial:
         """
         gradient = self._evaluate(self._compile(_flat(self.deformation_gradient_ufl)), 9).reshape(-1, 3, 3)
         if self.mean_dilatation is not None and self.kinematics == "finite":
-            theta = np.repeat(self.mean_dilatation.cell_values(), self._per_cell)
+            theta = np.repeat(self.mean_dilatation.cell_values(), self.points_per_cell)
             gradient = gradient * np.cbrt(theta / np.linalg.det(gradient))[:, None, None]
         if self._thickness_strain is not None:
             metric = np.eye(3) * (self.kinematics == "finite") + 2.0 * mandel.from_mandel(self._total)
