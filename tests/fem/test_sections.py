@@ -249,7 +249,7 @@ def test_plane_stress_of_a_thin_sheet_in_3d(cubic_law):
         u, v = dfem.Function(space), ufl.TestFunction(space)
         material = QuadratureMaterial(law, u, degree=4, orientation=turn, **options)
         moved = dfem.Function(space)
-        moved.interpolate(lambda x: np.vstack([0.05 * x[0], 0.02 * x[0], 0 * x[0]][: len(u)]))
+        moved.interpolate(lambda x, dim=space.mesh.geometry.dim: np.vstack([0.05 * x[0], 0.02 * x[0], 0 * x[0]][:dim]))
         bcs = []
         for k in range(2):
             sub, _ = space.sub(k).collapse()
