@@ -54,8 +54,8 @@ class Solution:
     out_of_range : int
         Points beyond their law's trained range, on all ranks (only with out_of_range='flag').
     negative_pivots : int or None
-        Negative eigenvalues of the last tangent: more than 0 says that the equilibrium is unstable. None where the
-        solver does not count them (iterative, or an unsymmetric tangent).
+        Negative eigenvalues of the tangent that was factorised last, that of the last but one iterate: more than 0 says
+        that the equilibrium is unstable. None where the solver does not count them (iterative, or an unsymmetric tangent).
     """
 
     reason: int
