@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import h5py as _h5py
 import numpy as np
 
 from . import dolfinx_versions as versions
+from .output import write_by_rank
 
 if TYPE_CHECKING:
     from .problem import EquilibriumProblem
@@ -21,7 +21,8 @@ _ROWS = 65536
 def _dofs(problem: EquilibriumProblem, cells: np.ndarray) -> np.ndarray:
     """Components of the displacement (cells, components per cell)."""
     nodes = versions.cell_dofs(problem.space)[cells]
-    return (problem.dim * nodes[:, :, None] + np.arange(problem.dim)).reshape(len(cells), -1)
+    width = problem.space.dofmap.dof_layout.num_dofs * problem.dim
+    return (problem.dim * nodes[:, :, None] + np.arange(problem.dim)).reshape(len(cells), width)
 
 
 def _midpoints(problem: EquilibriumProblem, cells: np.ndarray) -> np.ndarray:
@@ -44,7 +45,6 @@ def write_state(path: Any, problem: EquilibriumProblem) -> None:
     """
     comm = problem.comm
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{comm.bcast(os.getpid(), root=0)}.part")
     index_map = problem.space.mesh.topology.index_map(problem.space.mesh.topology.dim)
     cells = np.arange(index_map.size_local)
     number = versions.original_cells(problem.space.mesh)
@@ -56,39 +56,15 @@ def write_state(path: Any, problem: EquilibriumProblem) -> None:
     for k, material in enumerate(problem.materials):
         tables[f"material_{k}/cell"] = number[material.cells]
         for name, values in material.history().items():
-            tables[f"material_{k}/{name}"] = values.reshape(len(material.cells), -1 if len(material.cells) else 0)
-    # a rank without cells does not know the widths
-    widths = comm.allgather({name: table.shape[1:] for name, table in tables.items() if len(table)})
-    counts = comm.allgather({name: len(table) for name, table in tables.items()})
-    failure = None
-    for rank in range(comm.size):
-        if rank == comm.rank and failure is None:
-            try:
-                with h5py.File(temporary, "w" if rank == 0 else "a") as file:
-                    for name, table in tables.items():
-                        if rank == 0:
-                            shape = next((w[name] for w in widths if name in w), ())
-                            total = sum(count[name] for count in counts)
-                            file.create_dataset(name, shape=(total, *shape), dtype=table.dtype)
-                        first = sum(count[name] for count in counts[:rank])
-                        if len(table):
-                            file[name][first : first + len(table)] = table
-                    if rank == 0:
-                        file.attrs["load"] = np.nan if problem.load is None else problem.load
-                        file.attrs["time"] = problem.time
-                        file.attrs["laws"] = [type(material.law).__name__ for material in problem.materials]
-            except OSError as error:
-                failure = str(error)
-        failure = comm.bcast(failure, root=rank)
-    if comm.rank == 0 and failure is None:
-        try:
-            os.replace(temporary, path)
-        except OSError as error:
-            failure = str(error)
-    failure = comm.bcast(failure, root=0)
+            width = material.points_per_cell * values.shape[1]
+            tables[f"material_{k}/{name}"] = values.reshape(len(material.cells), width)
+    attributes = {
+        "load": np.nan if problem.load is None else problem.load,
+        "time": problem.time,
+        "laws": [type(material.law).__name__ for material in problem.materials],
+    }
+    failure = write_by_rank(path, comm, tables, attributes)
     if failure is not None:
-        if comm.rank == 0:
-            temporary.unlink(missing_ok=True)
         raise OSError(
             f"EquilibriumProblem.save: expected a file that can be written, got {str(path)!r}: {failure}. Check folder and "
             "space."
@@ -173,7 +149,7 @@ def read_state(path: Any, problem: EquilibriumProblem) -> None:
             "the same mesh, spaces and materials first."
         )
         raise OSError(message) if kind == "OSError" else ValueError(message)
-    problem.u.x.array[_dofs(problem, cells)] = displacement.reshape(len(cells), -1 if len(cells) else 0)
+    problem.u.x.array[_dofs(problem, cells)] = displacement
     problem.u.x.scatter_forward()
     for material, history in zip(problem.materials, histories, strict=True):
         material.set_history(history)
