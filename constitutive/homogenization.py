@@ -487,7 +487,7 @@ def _cells(
             solve.advance(lambda product, images, _: product <= (level * scale)[images, None], maximum)
             for image in open_images:
                 found[image] = solve.bounds(image)
-            open_images = [i for i in open_images if relative_width(*found[i][:2]) > error]
+            open_images = [i for i in open_images if not _narrow(solve, i, *found[i][:2], error)]
             if not open_images:
                 break
             level[[i for i in range(solve.images) if i not in open_images]] = float("inf")
@@ -503,6 +503,12 @@ def _cells(
         strain, stress = solve.local_fields(image) if fields else (None, None)
         cells.append(Cell(upper, lower, upper, certified, int(solve.iterations[image].max()), residual, strain, stress))
     return cells
+
+
+def _narrow(solve: Solve, image: int, lower: np.ndarray, upper: np.ndarray, error: float) -> bool:
+    """Whether a bracket is narrower than asked, or all of it next to nothing: a solid that does not connect."""
+    voigt = float(torch.linalg.norm(solve.voigt[image]))
+    return relative_width(lower, upper) <= error or float(np.linalg.norm(upper)) <= 1e-7 * voigt
 
 
 def _check_converged(solve: Solve, tolerance: float, maximum: int) -> None:

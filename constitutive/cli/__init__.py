@@ -1,6 +1,6 @@
-"""The command `constitutive`: atoms → data, data → law, law → audit and curves."""
+"""The command `constitutive`: atoms → data, data → law, law → audit and curves, image → moduli."""
 
-from . import atoms, drive, fitting, laws
+from . import atoms, drive, fitting, laws, moduli
 from .command import main
 
-__all__ = ["atoms", "drive", "fitting", "laws", "main"]
+__all__ = ["atoms", "drive", "fitting", "laws", "main", "moduli"]

@@ -52,6 +52,7 @@ def main() -> None:
     constitutive audit copper.law
     constitutive report copper.law copper.h5 -o copper.html
     constitutive drive copper.law --direction 110 --to 0.05
+    constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2"
     """
 
 
