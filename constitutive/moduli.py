@@ -92,7 +92,7 @@ class ModuliResult:
             Where the image does not carry every load.
         """
         values = np.linalg.eigvalsh(self.stiffness)
-        if not values[0] > 1e-9 * np.linalg.eigvalsh(self.voigt)[-1]:
+        if not values[0] > 1e-6 * np.linalg.eigvalsh(self.voigt)[-1]:
             raise ValueError(
                 f"ModuliResult: expected a stiffness that resists every strain, got a smallest eigenvalue of "
                 f"{values[0]:.2g} {self.units}. The solid of {self.image.name} does not connect in every direction."

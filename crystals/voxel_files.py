@@ -136,7 +136,7 @@ def _read_tiff(where: str, path: Path) -> np.ndarray:
         import tifffile
     except ImportError as error:
         raise OSError(
-            f"{where}: expected the package tifffile, which is not installed. pip install tifffile."
+            f"{where}: expected the package tifffile, which is not installed. pip install tifffile, or pip install "constitutive[images]"."
         ) from error
     try:
         return tifffile.imread(path)
