@@ -454,7 +454,12 @@ def homogenize(
     for image, one in zip(batch, tables, strict=True):
         if not np.any(one[np.unique(image)]):
             raise ValueError(f"{where}: expected an image with some stiffness, got pores alone. Check the phases.")
-    grid = VoxelGrid(batch.shape[1:], np.broadcast_to(np.asarray(spacing, float), (3,)), scheme, torch.device(device))
+    grid = VoxelGrid(
+        (batch.shape[1], batch.shape[2], batch.shape[3]),
+        np.broadcast_to(np.asarray(spacing, float), (3,)),
+        scheme,
+        torch.device(device),
+    )
     # images are solved in groups so that memory does not grow with their number
     group = max(1, _CHUNK * 8 // (6 * grid.voxels))
     cells: list[Cell] = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py as _h5py
 import numpy as np
 
 from crystals import moduli as averages
@@ -26,6 +27,7 @@ from .homogenization import homogenize, relative_width
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
 
+h5py: Any = _h5py  # comes without types
 GEARS = ("auto", "exact")
 BOUNDARIES = ("periodic", "mirror")
 
@@ -172,8 +174,6 @@ class ModuliResult:
         elif path.suffix == ".json":
             path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         elif path.suffix in (".h5", ".hdf5"):
-            import h5py
-
             with h5py.File(path, "w") as file:
                 for name in ("stiffness", "lower", "upper", "voigt", "reuss"):
                     file[name] = getattr(self, name)

@@ -81,6 +81,7 @@ def _draw_image(axes: Any, result: ModuliResult) -> None:
 def _draw_young(figure: Any, axes: Any, result: ModuliResult) -> None:
     """Surface whose distance from the centre, and colour, is Young's modulus along that direction."""
     import matplotlib
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     polar, around = np.meshgrid(np.linspace(0.0, np.pi, 61), np.linspace(0.0, 2.0 * np.pi, 121), indexing="ij")
@@ -104,5 +105,5 @@ def _draw_young(figure: Any, axes: Any, result: ModuliResult) -> None:
     axes.set_title(
         f"Young's modulus {low:.4g} … {high:.4g} {result.units}\nbracket {100 * result.width:.2g} %", fontsize=10
     )
-    shade = matplotlib.cm.ScalarMappable(norm=norm, cmap="viridis")
+    shade = ScalarMappable(norm=norm, cmap="viridis")
     figure.colorbar(shade, ax=axes, shrink=0.6, pad=0.12, label=result.units)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from .microstructure import Microstructure
 from .rotations import random_rotations
@@ -185,7 +185,7 @@ def polycrystal(size: int | tuple[int, int, int], grains: int = 100, seed: int =
     """
     shape, generator = _shape(size), np.random.default_rng(seed)
     centres, edges = _centres(shape)
-    tree = cKDTree(generator.random((grains, 3)) * edges, boxsize=edges)
+    tree = KDTree(generator.random((grains, 3)) * edges, boxsize=edges)
     labels = tree.query(centres.reshape(-1, 3))[1].reshape(shape).astype(np.int32)
     return Microstructure(labels, orientations=random_rotations(grains, generator), name="polycrystal")
 

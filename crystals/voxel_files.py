@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import h5py as _h5py
 import numpy as np
 
 from .microstructure import Microstructure
 from .rotations import rotation_from_bunge
 
+h5py: Any = _h5py  # comes without types
 _VTK_TYPES = {
     "unsigned_char": "u1", "char": "i1", "unsigned_short": "u2", "short": "i2", "unsigned_int": "u4", "int": "i4",
     "unsigned_long": "u8", "long": "i8", "vtkIdType": "i8", "float": "f4", "double": "f8", "Int8": "i1", "UInt8": "u1",
@@ -136,7 +138,7 @@ def _read_tiff(where: str, path: Path) -> np.ndarray:
         import tifffile
     except ImportError as error:
         raise OSError(
-            f"{where}: expected the package tifffile, which is not installed. pip install tifffile, or pip install "constitutive[images]"."
+            f"{where}: expected the package tifffile, which is not installed. pip install tifffile, or pip install constitutive[images]."
         ) from error
     try:
         return tifffile.imread(path)
@@ -160,8 +162,6 @@ def _read_raw(where: str, path: Path, shape: tuple[int, int, int] | None, dtype:
 
 
 def _read_hdf5(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, str, Any, dict[str, Any]]:
-    import h5py
-
     try:
         file = h5py.File(path, "r")
     except OSError as error:
