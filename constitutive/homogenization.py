@@ -37,7 +37,7 @@ from .voxel_grid import VoxelGrid
 #: Voxel strains (voxels × loads × images) advanced at once: small images share the overhead, large ones the cache.
 _CHUNK = 2**18
 #: Voxels above which the lower bound keeps no stresses of all six loads.
-_LARGE = 2**23
+_LARGE = 2**21
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,32 +277,26 @@ class Solve:
         mean = torch.zeros(6, 6, dtype=torch.float64, device=grid.device)
         work, dual, gap = torch.zeros_like(mean), torch.zeros_like(mean), torch.zeros_like(mean)
         correction = torch.empty_like(u)
-        for l in range(6):
-            load = slice(l, l + 1)
-            force = torch.zeros_like(u[:, load])
+        step = max(1, min(6, _CHUNK // grid.voxels))
+        for loads in (slice(l, min(l + step, 6)) for l in range(0, 6, step)):
+            force = torch.zeros_like(u[:, loads])
             for point in grid.points:
-                strain = _add_unit(grid.strain(u[:, load], point), load)
-                stress = field.stress(strain)
-                mean[:, l] += _mean(stress)[0, 0] * grid.weight
+                stress = field.stress(_add_unit(grid.strain(u[:, loads], point), loads))
+                mean[:, loads] += _mean(stress)[0].T * grid.weight
                 force += grid.force(stress, point) * grid.weight
-            correction[:, load] = grid.apply_green(green, force)
-            for k in range(6):
-                work[k, l] = _dot(u[:, k : k + 1], force)[0, 0]
-                # symmetric in the end; w_k of later loads is not there yet
-                if k <= l:
-                    gap[k, l] = gap[l, k] = _dot(correction[:, k : k + 1], force)[0, 0]
+            correction[:, loads] = grid.apply_green(green, force)
+            work[:, loads] = _products(u, force)
+            # symmetric in the end; corrections of later loads are not there yet
+            ready = slice(0, loads.stop)
+            gap[ready, loads] = _products(correction[:, ready], force)
+            gap[loads, ready] = gap[ready, loads].T
         energy = mean + work
-        upper = 0.5 * (energy + energy.T)
+        upper = _symmetric(energy)
         if inverse is not None and stored:
             for point in grid.points:
-                taus = [self._reference_stress(image, grid.strain(correction[:, l : l + 1], point)) for l in range(6)]
-                for l in range(6):
-                    soft = inverse.stress(taus[l])
-                    for k in range(l + 1):
-                        value = float((taus[k] * soft).sum()) / grid.voxels * grid.weight
-                        dual[k, l] += value
-                        if k != l:
-                            dual[l, k] += value
+                tau = self._reference_stress(image, grid.strain(correction, point))
+                dual += _products(tau, inverse.stress(tau)) * grid.weight
+            dual = _symmetric(dual)
         upper_n, gap_n = upper.cpu().numpy(), gap.cpu().numpy()
         if not positive:
             theta = 0.5 * self.smallest_ritz_value(image)
@@ -315,6 +309,28 @@ class Solve:
         mean_n = mean.cpu().numpy()
         lower = mean_n @ np.linalg.solve(complementary, mean_n.T)
         return 0.5 * (lower + lower.T), upper_n, True
+
+    def trace(self, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What a learned guess reads off one image now, each (6, 6) and turning with the image.
+
+        Upper bound, product of the residuals in the reference, and the moments <ε_i·ε_j> and <Cε_i·Cε_j>/c² of the
+        strains, c being the largest eigenvalue of the Voigt average.
+        """
+        grid, field = self.grid, self._part(slice(image, image + 1))
+        u, r = self.displacement[image], self.residual[image]
+        z = self.grid.apply_green(self.green[image : image + 1], r[None])
+        upper = torch.zeros(6, 6, dtype=torch.float64, device=grid.device)
+        squares, forces = torch.zeros_like(upper), torch.zeros_like(upper)
+        for point in grid.points:
+            strain = _add_unit(grid.strain(u[None], point), slice(0, 6))
+            stress = field.stress(strain)
+            e, s = strain[0].reshape(6, -1), stress[0].reshape(6, -1)
+            upper += e @ s.T * (grid.weight / grid.voxels)
+            squares += e @ e.T * (grid.weight / grid.voxels)
+            forces += s @ s.T * (grid.weight / grid.voxels)
+        scale = float(torch.linalg.eigvalsh(self.voigt[image])[-1])
+        gram = _products(r[None], z)
+        return tuple(_symmetric(m).cpu().numpy() for m in (upper, gram, squares, forces / scale**2))  # pyright: ignore[reportReturnType]
 
     def _regular(self, image: int) -> Tensor:
         """The table of one image, labels that do not occur set to the identity."""
@@ -362,6 +378,16 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     images, loads = a.shape[:2]
     flat_a, flat_b = a.reshape(images * loads, 1, -1), b.reshape(images * loads, -1, 1)
     return (flat_a @ flat_b).reshape(images, loads) / (a[0, 0, 0].numel())
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over voxels of the products of the fields (1, loads, …) of two sets of loads (k, l)."""
+    voxels = a[0, 0, 0].numel()
+    return a.reshape(a.shape[1], -1) @ b.reshape(b.shape[1], -1).T / voxels
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return 0.5 * (matrix + matrix.T)
 
 
 def _floor(matrix: np.ndarray) -> np.ndarray:
