@@ -289,7 +289,7 @@ class Solve:
             # symmetric in the end; corrections of later loads are not there yet
             ready = slice(0, loads.stop)
             gap[ready, loads] = _products(correction[:, ready], force)
-            gap[loads, ready] = gap[ready, loads].T
+            gap[loads, ready] = gap[ready, loads].T.clone()
         energy = mean + work
         upper = _symmetric(energy)
         if inverse is not None and stored:
