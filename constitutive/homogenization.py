@@ -138,10 +138,14 @@ class Solve:
     labels : (images, nx, ny, nz) int
     table : (images, m, 6, 6)
         Stiffness of each label, symmetric, positive semi-definite.
+    boundary : str
+        'periodic'; 'strain': displacements of the faces of the cell are those of the unit strain; 'stress': unit
+        stresses act on the voxels of some stiffness, as tractions on their surface.
     """
 
-    def __init__(self, grid: VoxelGrid, labels: Tensor, table: Tensor) -> None:
+    def __init__(self, grid: VoxelGrid, labels: Tensor, table: Tensor, boundary: str = "periodic") -> None:
         self.grid = grid
+        self.boundary = boundary
         self.images = len(labels)
         self.labels, self.table = labels, table
         self.field = PhaseField(labels, table)
@@ -201,6 +205,26 @@ class Solve:
         assert out is not None
         return out.mul_(self.grid.weight)
 
+    def _load(self, images: slice, field: PhaseField, displacement: Tensor, loads: slice) -> Tensor:
+        """Nodal forces out of balance before the first step."""
+        if self.boundary != "stress":
+            return self._clamp(self._forces(field, displacement, loads).neg_())
+        solid = (self.table[images].abs().amax(dim=(2, 3)) > 0).to(torch.float64)
+        body = _gather(solid, self.labels[images])[:, None, None]
+        stress = _add_unit(displacement.new_zeros(*displacement.shape[:2], 6, *self.grid.shape), loads) * body
+        forces = (self.grid.force(stress, point) for point in self.grid.points)
+        return torch.stack([force * self.grid.weight for force in forces]).sum(dim=0)
+
+    def _clamp(self, field: Tensor) -> Tensor:
+        """Zero on the nodes of the faces, where their displacement is prescribed."""
+        if self.boundary == "strain":
+            for axis in (-3, -2, -1):
+                field.select(axis, 0).zero_()
+        return field
+
+    def _precondition(self, green: Tensor, residual: Tensor) -> Tensor:
+        return self._clamp(self.grid.apply_green(green, residual))
+
     def advance(self, done: Callable[[Tensor, slice, slice], Tensor], maximum: int) -> None:
         """Iterate every load case until `done` or for `maximum` more steps.
 
@@ -215,8 +239,8 @@ class Solve:
             u, r, p = (array[images, loads] for array in (self.displacement, self.residual, self.direction))
             product = self.product[images, loads]
             if not self._started:
-                r.copy_(self._forces(field, u, loads)).neg_()
-                p.copy_(self.grid.apply_green(green, r))
+                r.copy_(self._load(images, field, u, loads))
+                p.copy_(self._precondition(green, r))
                 product.copy_(_dot(r, p))
                 # what rounding leaves of a vanishing load, as in a homogeneous image, counts as zero
                 scale = torch.diagonal(self.voigt[images], dim1=1, dim2=2)[:, loads]
@@ -226,14 +250,14 @@ class Solve:
                 active = ~done(product, images, loads) & (product > 0)
                 if not bool(active.any()):
                     break
-                force = self._forces(field, p, None)
+                force = self._clamp(self._forces(field, p, None))
                 curvature = _dot(p, force)
                 active &= curvature > 0
                 alpha = torch.where(active, product / torch.where(active, curvature, 1.0), 0.0)
                 u.addcmul_(alpha[..., None, None, None, None], p)
                 r.addcmul_(-alpha[..., None, None, None, None], force)
                 del force
-                z = self.grid.apply_green(green, r)
+                z = self._precondition(green, r)
                 new = _dot(r, z)
                 beta = torch.where(active, new / torch.where(active, product, 1.0), 0.0)
                 # a load case that is done keeps its direction, to be taken up again
@@ -499,6 +523,74 @@ def homogenize(
             )
             cells += _cells(solve, tolerance, error, maximum, steps, fields)
     return cells if many else cells[0]
+
+
+def uniform_bounds(
+    labels: np.ndarray,
+    stiffness: np.ndarray,
+    *,
+    spacing: Any = (1.0, 1.0, 1.0),
+    scheme: str = "rotated",
+    tolerance: float = 1e-6,
+    maximum: int = 4000,
+    device: str = "cpu",
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Stiffness of an image that does not repeat, under uniform stress and under uniform strain on its faces.
+
+    Every boundary condition of Hill's kind, the periodic one among them, gives a stiffness between the two (Huet 1990,
+    doi:10.1016/0022-5096(90)90041-2; Hazanov and Huet 1994, doi:10.1016/0022-5096(94)90022-1). Uniform strain keeps the
+    nodes of the faces; uniform stress puts a layer of pores around the image.
+
+    Parameters
+    ----------
+    labels : (nx, ny, nz) int
+    stiffness : (m, 6, 6)
+    spacing, scheme, tolerance, maximum, device
+        As in `homogenize`.
+
+    Returns
+    -------
+    static, kinematic : (6, 6)
+        The softer is zero where there are pores, on whose faces no traction can act.
+    iterations : int
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        As `homogenize`.
+    """
+    labels = np.asarray(labels)
+    table = check_phases("uniform_bounds", labels, stiffness)
+    edges = np.broadcast_to(np.asarray(spacing, float), (3,))
+
+    def solved(image: np.ndarray, phases: np.ndarray, boundary: str) -> Solve:
+        grid = VoxelGrid((image.shape[0], image.shape[1], image.shape[2]), edges, scheme, torch.device(device))
+        solve = Solve(
+            grid, torch.tensor(image[None].astype(np.int32)).to(grid.device),
+            torch.tensor(phases[None], dtype=torch.float64).to(grid.device), boundary,
+        )  # fmt: skip
+        solve.advance(lambda product, *part: product <= tolerance**2 * solve.first[part], maximum)
+        _check_converged(solve, tolerance, maximum)
+        return solve
+
+    with torch.no_grad():
+        clamped = solved(labels, table, "strain")
+        kinematic = clamped.trace(0)[0]
+        steps = int(clamped.iterations.max())
+        if not bool(clamped.positive[0]):
+            return np.zeros((6, 6)), kinematic, steps
+        # one layer along each axis parts the opposite faces
+        padded = np.pad(labels, ((0, 1),) * 3, constant_values=len(table))
+        free = solved(padded, np.concatenate([table, np.zeros((1, 6, 6))]), "stress")
+        load = torch.cat(
+            [
+                free._load(slice(0, 1), free.field, free.displacement[:, l : l + 1] * 0.0, slice(l, l + 1))
+                for l in range(6)
+            ],
+            1,
+        )
+        compliance = _symmetric(_products(free.displacement, load)).cpu().numpy() * padded.size / labels.size
+    return np.linalg.inv(compliance), kinematic, max(steps, int(free.iterations.max()))
 
 
 def _cells(

@@ -187,6 +187,21 @@ class VoxelGrid:
                     matrix[place] = matrix[place] + term
         return matrix, matrix[0] + matrix[1] + matrix[2]
 
+    def wave_vectors(self) -> list[np.ndarray]:
+        """Wave vector (3,) of the rotated scheme's gradient, real but for the common phase, on the half spectrum."""
+        half = [np.pi * (np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)) for axis, n in enumerate(self.shape)]
+        views = [[-1 if axis == other else 1 for other in range(3)] for axis in range(3)]
+        sine = [np.sin(h).reshape(v) for h, v in zip(half, views, strict=True)]
+        cosine = [
+            np.where(np.abs(h) == 0.5 * np.pi, 0.0, np.cos(h)).reshape(v) for h, v in zip(half, views, strict=True)
+        ]
+        hx, hy, hz = self.spacing
+        return [
+            2.0 / hx * sine[0] * cosine[1] * cosine[2],
+            2.0 / hy * cosine[0] * sine[1] * cosine[2],
+            2.0 / hz * cosine[0] * cosine[1] * sine[2],
+        ]
+
     def green(self, lame: Tensor, shear: Tensor) -> Tensor:
         """Inverse (images, 6, …) of the reference stiffness at every wave vector, entries 11 22 33 23 13 12.
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [--large]
 
 The peer is unocg 1.0.0 from PyPI (Herb and Fritzen 2026, doi:10.1002/nme.70277), hexahedra with one or eight points as
-here; it is imported where it is on the path (pip download unocg, unpack). --large adds 256³.
+here; it is imported where it is on the path (pip download unocg, unpack). --large does 256³ instead.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def moulinec_suquet(
         strain = np.zeros((6, *shape))
         strain[load] = 1.0
         first = 0.0
-        for iteration in range(20000):
+        iteration = 0
+        while iteration < 20000:
             stress = 2 * mu * strain
             stress[:3] += la * strain[:3].sum(axis=0)
             spectrum = np.fft.rfftn(stress, axes=(1, 2, 3)) / weights.reshape(6, 1, 1, 1)
@@ -82,6 +83,7 @@ def moulinec_suquet(
                 for place, (i, j) in enumerate(pairs)
             ])  # fmt: skip
             strain -= np.fft.irfftn(change, s=shape, axes=(1, 2, 3))
+            iteration += 1
         answer[:, load] = stress.mean(axis=(1, 2, 3))
         most = max(most, iteration)
     return answer, most
@@ -129,6 +131,15 @@ def main() -> None:
     soft = isotropic_stiffness(1.0, 0.6)
     table = np.array([soft, 100.0 * soft])
 
+    if "--large" in sys.argv:
+        labels = generators.spheres(256, 0.2, 1).labels
+        cell, t = timed(lambda: homogenize(labels, table, steps=2))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"\n256³, six loads: 2 iterations and the bracket {t:.0f} s, {peak:.1f} GiB at most (bracket {cell.width:.2f})"
+        )
+        return
+
     print("\niterations to a residual of 1e-6, one sphere of 20 %, contrast 100 / pore / pore in random field")
     for n in (16, 32, 64):
         sphere = generators.spheres(n, 0.2, 1)
@@ -162,7 +173,7 @@ def main() -> None:
         print("\nunocg is not on the path: no comparison")
     else:
         print("\nagainst unocg, one sphere of 20 %, contrast 100, six loads, each at its own residual of 1e-6")
-        for n, degree in ((16, 1), (16, 2), (64, 1), (64, 2)):
+        for n, degree in ((16, 1), (16, 2), (64, 1)):
             labels = generators.spheres(n, 0.2, 1).labels
             scheme = "rotated" if degree == 1 else "hexahedra"
             ours, t = timed(
@@ -173,14 +184,6 @@ def main() -> None:
                 f"  {n}³ {scheme}: {ours.iterations} iterations {t:.1f} s, unocg {steps} iterations {t_peer:.1f} s: "
                 f"{t_peer / t:.1f} times; answers differ by {off(theirs, ours.stiffness):.1e}"
             )
-
-    if "--large" in sys.argv:
-        labels = generators.spheres(256, 0.2, 1).labels
-        cell, t = timed(lambda: homogenize(labels, table, steps=2))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(
-            f"\n256³, six loads: 2 iterations and the bracket {t:.0f} s, {peak:.1f} GiB at most (bracket {cell.width:.2f})"
-        )
 
 
 if __name__ == "__main__":
