@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py as _h5py
 import numpy as np
+from scipy.stats import t as student
 
 from crystals import moduli as averages
 from crystals.groups import PointGroup
@@ -23,13 +24,13 @@ from crystals.microstructure import Microstructure
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
 
-from .homogenization import homogenize, relative_width
+from .homogenization import homogenize, relative_width, uniform_bounds
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
 
 h5py: Any = _h5py  # comes without types
 GEARS = ("auto", "exact")
-BOUNDARIES = ("periodic", "mirror")
+BOUNDARIES = ("periodic", "mirror", "uniform")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,9 @@ class ModuliResult:
         Stiffness of each phase, in the crystal's own frame where grains have orientations.
     notes : tuple of str
         What a reader must know beside the numbers.
+    scatter : (6, 6) or None
+        Half width of the 95 % interval of each component's mean over the material, from boxes of the image, where asked
+        for: how far the image may stand from the material, apart from the bracket, which is about the image alone.
     """
 
     stiffness: np.ndarray
@@ -73,6 +77,7 @@ class ModuliResult:
     image: Microstructure
     phases: dict[int, np.ndarray]
     notes: tuple[str, ...] = field(default=())
+    scatter: np.ndarray | None = None
 
     @property
     def width(self) -> float:
@@ -147,6 +152,7 @@ class ModuliResult:
             "phases": {str(k): v.tolist() for k, v in self.phases.items()}, "gear": self.gear, "boundary": self.boundary,
             "error_asked": self.error, "bracket_width": self.width, "certified": self.certified,
             "iterations": self.iterations, "seconds": self.seconds, "notes": list(self.notes),
+            "scatter": None if self.scatter is None else self.scatter.tolist(),
         }  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -215,6 +221,9 @@ class ModuliResult:
             f"bracket {_percent(self.width)} of the stiffness, {kind}; gear {self.gear}, {self.iterations} iterations, "
             f"{self.seconds:.1f} s"
         )
+        if self.scatter is not None:
+            share = float(np.linalg.norm(self.scatter) / np.linalg.norm(self.stiffness))
+            lines.append(f"image against material, 95 %: ± {_percent(share)} of the stiffness, from boxes of the image")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -258,6 +267,7 @@ def moduli(
     gear: str = "auto",
     error: float = 0.01,
     boundary: str = "periodic",
+    boxes: int = 0,
     scheme: str = "rotated",
     units: str = "GPa",
     device: str = "cpu",
@@ -279,7 +289,10 @@ def moduli(
         Relative error (Frobenius) that 'auto' may leave, certified where all phases have some stiffness.
     boundary : str
         'periodic': the image repeats. 'mirror': it is mirrored first, for images that do not; the result is then
-        orthotropic, whatever the image.
+        orthotropic, whatever the image. 'uniform': no repetition; `lower` and `upper` are the stiffness under uniform
+        stress and uniform strain on the faces, converged, and `stiffness` their mean. `error` is then of no effect.
+    boxes : int
+        Also homogenise boxes³ equal boxes of the image, for `scatter`; 0 for none.
     scheme : str
         'rotated' or 'hexahedra'; see `constitutive.homogenize`.
     units : str
@@ -316,21 +329,45 @@ def moduli(
         cell_image = image.mirrored()
         notes.append("the image was mirrored to repeat: the result is orthotropic, whatever the image")
     labels, table = voxel_stiffness(cell_image, materials)
-    cell = homogenize(
-        labels, table, spacing=image.spacing, scheme=scheme, error=error if gear == "auto" else None, device=device
-    )
+    asked = error if gear == "auto" and boundary != "uniform" else None
+    options: dict[str, Any] = {"spacing": image.spacing, "scheme": scheme, "device": device}
+    if boundary == "uniform":
+        lower, upper, iterations = uniform_bounds(labels, table, **options)
+        stiffness, certified = 0.5 * (lower + upper), True
+        notes.append("lower and upper: uniform stress and uniform strain on the faces; the result is their mean")
+        if not lower.any():
+            notes.append("no traction can act on pores in the faces: the lower bound is zero")
+    else:
+        cell = homogenize(labels, table, error=asked, **options)
+        stiffness, lower, upper = cell.stiffness, cell.lower, cell.upper
+        certified, iterations = cell.certified, cell.iterations
+        if not certified:
+            notes.append("with pores no lower bound is certified: 'lower' is an estimate from the residual")
+    scatter = _scatter(image, materials, boxes, asked, options) if boxes else None
     shares = np.bincount(labels.ravel(), minlength=len(table)) / labels.size
     voigt = np.einsum("m,mij->ij", shares, table)
     reuss = np.zeros((6, 6))
     if np.linalg.eigvalsh(table)[:, 0].min() > 1e-12 * np.abs(table).max():
         reuss = np.linalg.inv(np.einsum("m,mij->ij", shares, np.linalg.inv(table)))
-    if not cell.certified:
-        notes.append("with pores no lower bound is certified: 'lower' is an estimate from the residual")
     return ModuliResult(
-        stiffness=cell.stiffness, lower=cell.lower, upper=cell.upper, certified=cell.certified, voigt=voigt, reuss=reuss,
-        units=units, gear=gear, boundary=boundary, error=error if gear == "auto" else None, iterations=cell.iterations,
-        seconds=time.perf_counter() - start, image=image, phases=materials, notes=tuple(notes),
+        stiffness=stiffness, lower=lower, upper=upper, certified=certified, voigt=voigt, reuss=reuss, units=units,
+        gear=gear, boundary=boundary, error=asked, iterations=iterations, seconds=time.perf_counter() - start,
+        image=image, phases=materials, notes=tuple(notes), scatter=scatter,
     )  # fmt: skip
+
+
+def _scatter(
+    image: Microstructure, materials: dict[int, np.ndarray], boxes: int, error: float | None, options: dict[str, Any]
+) -> np.ndarray:
+    """Half width (6, 6) of the 95 % interval of the mean over boxes³ boxes, as if they were independent (Student's t)."""
+    found = np.stack(
+        [
+            homogenize(*voxel_stiffness(box, materials), error=error, **options).stiffness
+            for box in image.subvolumes(boxes)
+        ]
+    )
+    count = len(found)
+    return float(student.ppf(0.975, count - 1)) * found.std(axis=0, ddof=1) / np.sqrt(count)
 
 
 def voxel_stiffness(image: Microstructure, materials: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,11 @@ from .command import check_output, json_option, main, sentence, show_result
 @click.option("--error", default=0.01, show_default=True, help="Relative error to stay below, for gear auto.")
 @click.option("--gear", type=click.Choice(["auto", "exact"]), default="auto", show_default=True,
               help="auto: until the bracket is below --error. exact: converged.")  # fmt: skip
-@click.option("--boundary", type=click.Choice(["periodic", "mirror"]), default="periodic", show_default=True,
-              help="mirror makes any image repeat, and the result orthotropic.")  # fmt: skip
+@click.option("--boundary", type=click.Choice(["periodic", "mirror", "uniform"]), default="periodic", show_default=True,
+              help="For images that do not repeat: mirror (orthotropic result), uniform (bounds).")  # fmt: skip
+@click.option(
+    "--boxes", type=click.IntRange(min=0), default=0, help="Also solve N³ boxes of the image: is it large enough?"
+)
 @click.option("--spacing", help="Voxel edges along x, y, z: 1,1,2.5. Default: the file's own, or cubes.")
 @click.option("--shape", help="Voxels along x, y, z of a raw file: 256,256,100.")
 @click.option("--dtype", default="uint8", show_default=True, help="Number type of a raw file.")
@@ -37,6 +40,7 @@ def moduli(
     error: float,
     gear: str,
     boundary: str,
+    boxes: int,
     spacing: str | None,
     shape: str | None,
     dtype: str,
@@ -62,7 +66,7 @@ def moduli(
     if plot is not None:
         check_output(plot, (".png", ".pdf", ".svg"), image, "--plot")
     result = run_moduli(
-        image, _phases(phases), gear=gear, error=error, boundary=boundary, dataset=dataset, dtype=dtype, order=order,
+        image, _phases(phases), gear=gear, error=error, boundary=boundary, boxes=boxes, dataset=dataset, dtype=dtype, order=order,
         spacing=_triple("--spacing", spacing, float), shape=_triple("--shape", shape, int),
     )  # fmt: skip
     written = []

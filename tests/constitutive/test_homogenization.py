@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from constitutive.homogenization import Cell, homogenize
+from constitutive.bounds import hashin_shtrikman
+from constitutive.homogenization import Cell, homogenize, uniform_bounds
 from crystals import generators, mandel
 from crystals.elastic_constants import stiffness_from_constants
 from crystals.groups import PointGroup
@@ -236,6 +237,41 @@ def test_local_fields_are_in_equilibrium_with_the_answer() -> None:
     assert difference(cell.stress.mean(axis=(2, 3, 4)).T, cell.stiffness) < 1e-8
     energy = np.einsum("kivwx,livwx->kl", cell.strain, cell.stress) / image.labels.size
     assert difference(energy, cell.stiffness) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["two phases", "anisotropic", "pores"])
+def test_hashin_shtrikman_encloses(kind: str) -> None:
+    """Two-point bounds of the image itself: tighter than Voigt and Reuss, and never violated."""
+    phases = {"two phases": TWO, "pores": np.array([0.0 * TWO[0], TWO[1]])}.get(kind)
+    if phases is None:
+        phases = np.array([TWO[0], cubic(168.4, 121.4, 75.4)])
+    for image in (generators.gaussian_field(8, 0.4, 0.15, seed=2), generators.spheres((7, 9, 8), 0.25, 2, seed=1)):
+        exact = homogenize(image.labels, phases, tolerance=1e-7).stiffness
+        lower, upper = hashin_shtrikman(image.labels, phases)
+        voigt = np.einsum("m,mij->ij", np.bincount(image.labels.ravel()) / image.labels.size, phases)
+        scale = np.linalg.norm(exact)
+        assert np.linalg.eigvalsh(exact - lower)[0] > -1e-9 * scale
+        assert np.linalg.eigvalsh(upper - exact)[0] > -1e-9 * scale
+        assert np.linalg.norm(upper - exact) < 0.8 * np.linalg.norm(voigt - exact)
+        assert lower.any() == (kind != "pores")
+    # exact for layers of isotropic phases
+    layers = generators.laminate(6, 0.5).labels
+    exact = homogenize(layers, TWO, tolerance=1e-10).stiffness
+    assert all(difference(bound, exact) < 1e-10 for bound in hashin_shtrikman(layers, TWO))
+
+
+@pytest.mark.parametrize("scheme", ["rotated", "hexahedra"])
+def test_uniform_stress_and_strain_enclose_the_periodic_answer(scheme: str) -> None:
+    image = generators.gaussian_field(6, 0.4, 0.15, seed=1)
+    phases = np.array([isotropic(2.0, 1.0), isotropic(10.0, 7.0)])
+    static, kinematic, _ = uniform_bounds(image.labels, phases, scheme=scheme, spacing=(1.0, 1.2, 0.9))
+    periodic = homogenize(image.labels, phases, tolerance=1e-7, scheme=scheme, spacing=(1.0, 1.2, 0.9)).stiffness
+    scale = np.linalg.norm(periodic)
+    assert np.linalg.eigvalsh(periodic - static)[0] > 1e-3 * scale
+    assert np.linalg.eigvalsh(kinematic - periodic)[0] > 1e-3 * scale
+    # one phase: no boundary condition matters
+    static, kinematic, _ = uniform_bounds(np.zeros((4, 5, 3), dtype=int), phases, scheme=scheme)
+    assert difference(static, phases[0]) < 1e-5 and difference(kinematic, phases[0]) < 1e-12
 
 
 def test_mistakes_end_in_a_sentence() -> None:

@@ -105,6 +105,31 @@ def test_pores_rigid_and_solids_that_do_not_connect() -> None:
         _ = dust.law
 
 
+def test_images_that_do_not_repeat() -> None:
+    image = generators.gaussian_field(8, 0.4, 0.15, seed=3)
+    phases = {0: "E=10 nu=0.3", 1: "E=40 nu=0.2"}
+    open_faces = moduli(image, phases, boundary="uniform")
+    periodic = moduli(image, phases, gear="exact")
+    assert open_faces.certified and "uniform strain" in str(open_faces)
+    assert np.linalg.eigvalsh(open_faces.upper - periodic.stiffness)[0] > 0
+    assert np.linalg.eigvalsh(periodic.stiffness - open_faces.lower)[0] > 0
+    porous = moduli(image, {0: "pore", 1: GLASS}, boundary="uniform")
+    assert not porous.lower.any() and "no traction" in str(porous)
+
+
+def test_scatter_shrinks_with_the_image() -> None:
+    """Boxes of one phase do not scatter; those of finer structure scatter less."""
+    coarse, fine = (
+        moduli(generators.gaussian_field(16, 0.4, length, seed=1), {0: RESIN, 1: GLASS}, boxes=2)
+        for length in (0.2, 0.06)
+    )
+    assert coarse.scatter is not None and fine.scatter is not None
+    assert np.linalg.norm(fine.scatter) < 0.7 * np.linalg.norm(coarse.scatter)
+    assert "image against material" in str(fine)
+    alone = moduli(np.zeros((8, 8, 8), dtype=int), GLASS, boxes=2)
+    assert alone.scatter is not None and np.abs(alone.scatter).max() < 1e-9
+
+
 def test_picture(tmp_path: Path) -> None:
     result = moduli(generators.fibres(10, 0.2, 3), {0: RESIN, 1: GLASS})
     result.plot(tmp_path / "a.png")
