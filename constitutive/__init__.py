@@ -16,6 +16,7 @@ from .fitting.least_squares import predicted_stress
 from .fitting.parametric_fit import fit_parametric
 from .fitting.path_fit import fit_paths, path_error, path_stress
 from .guarantees import FAMILIES, Guarantees, guarantee_table, guarantees
+from .homogenization import Cell, homogenize
 from .laws.electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .laws.internal_variables import InternalVariableLaw
 from .laws.law import INVALID, OK, OUT_OF_RANGE, Law, Response
@@ -25,6 +26,7 @@ from .laws.polyconvex import PolyconvexLaw
 from .laws.polynomial import PolynomialLaw
 from .laws.symmetric import SymmetricLaw
 from .laws.von_mises import VonMisesLaw
+from .moduli import ModuliResult, moduli
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
 from .uniaxial import UniaxialStep, uniaxial
@@ -37,6 +39,7 @@ __all__ = [
     "OUT_OF_RANGE",
     "VACUUM_PERMITTIVITY",
     "Audit",
+    "Cell",
     "ClassRanking",
     "ClassRow",
     "CrossValidation",
@@ -44,6 +47,7 @@ __all__ = [
     "InternalVariableLaw",
     "Guarantees",
     "Law",
+    "ModuliResult",
     "NeoHookeanLaw",
     "ParametricLaw",
     "PiezoelectricLaw",
@@ -65,8 +69,10 @@ __all__ = [
     "fit_paths",
     "guarantee_table",
     "guarantees",
+    "homogenize",
     "load",
     "load_path",
+    "moduli",
     "path_error",
     "path_stress",
     "predicted_stress",
