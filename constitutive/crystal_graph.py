@@ -96,7 +96,9 @@ class _Layer(nn.Module):
 
     couple: Tensor
 
-    def __init__(self, channels: int, products: int, radial: int, degree: int, reach: int, first: bool) -> None:
+    def __init__(
+        self, channels: int, products: int, radial: int, degree: int, reach: int, dropout: float, first: bool
+    ) -> None:
         super().__init__()
         self.degree, self.channels, self.products, self.first = degree, channels, products, first
         self.sender, self.receiver = nn.Linear(channels, channels), nn.Linear(channels, channels, bias=False)
@@ -126,7 +128,9 @@ class _Layer(nn.Module):
         )
         inputs = channels * (2 + 2 * degree) + natural[0] * products
         self.norm = nn.LayerNorm(inputs)
-        self.update = nn.Sequential(nn.Linear(inputs, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
+        self.update = nn.Sequential(
+            nn.Linear(inputs, 2 * channels), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * channels, channels)
+        )
         self.gate = nn.Linear(channels, degree * channels)
 
     def forward(
@@ -193,8 +197,8 @@ class CrystalNetwork(nn.Module):
         Width; width of products; rounds of messages; radial functions; highest degree; highest degree multiplied.
     cutoff : float
         Å.
-    conditions : int
-        Number of scalars given beside the structure, such as a label of the source of the data.
+    dropout : float
+        Share of hidden values set to zero while training.
     """
 
     element_features: Tensor
@@ -213,6 +217,7 @@ class CrystalNetwork(nn.Module):
         degree: int = 4,
         reach: int = 2,
         cutoff: float = 6.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         features = torch.as_tensor(np.eye(119) if element_features is None else element_features).to(torch.float32)
@@ -230,7 +235,7 @@ class CrystalNetwork(nn.Module):
             )
         self.config = {
             "heads": list(heads), "channels": channels, "products": products, "layers": layers, "radial": radial,
-            "degree": degree, "reach": reach, "cutoff": cutoff, "features": features.shape[1],
+            "degree": degree, "reach": reach, "cutoff": cutoff, "dropout": dropout,
         }  # fmt: skip
         self.heads, self.degree, self.radial, self.cutoff = tuple(heads), degree, radial, cutoff
         self.register_buffer("element_features", features)
@@ -240,11 +245,13 @@ class CrystalNetwork(nn.Module):
         self.properties = nn.Sequential(nn.Linear(features.shape[1], channels), nn.SiLU(), nn.Linear(channels, channels))
         self.density = nn.Linear(1, channels)
         self.rounds = nn.ModuleList(
-            [_Layer(channels, products, radial, degree, reach, first=t == 0) for t in range(layers)]
+            [_Layer(channels, products, radial, degree, reach, dropout, first=t == 0) for t in range(layers)]
         )
         self.site = nn.Sequential(nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, 2 * channels))
         scalars = sum(l == 0 for found in parts.values() for l, _, _ in found)
-        self.whole = nn.Sequential(nn.Linear(4 * channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
+        self.whole = nn.Sequential(
+            nn.Linear(4 * channels, 2 * channels), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * channels, channels)
+        )
         self.scalars = nn.Linear(channels, scalars)
         self.register_buffer("scalar_offset", torch.zeros(scalars))
         odd = {key[0]: sum(path == (key[0], False) for path in self.rounds[-1].paths) for key in _pseudo(parts)}
