@@ -1,6 +1,6 @@
 """The command `constitutive`: atoms → data, data → law, law → audit and curves."""
 
-from . import atoms, drive, fitting, laws
+from . import atoms, constants, drive, fitting, laws
 from .command import main
 
-__all__ = ["atoms", "drive", "fitting", "laws", "main"]
+__all__ = ["atoms", "constants", "drive", "fitting", "laws", "main"]
