@@ -123,8 +123,11 @@ class _Layer(nn.Module):
         self.left = nn.ModuleList([nn.Linear(channels, products, bias=False) for _ in range(reach)])
         self.right = nn.ModuleList([nn.Linear(channels, products, bias=False) for _ in range(reach)])
         natural = [sum(path == (l, True) for path in paths) for l in range(degree + 1)]
-        self.mix = nn.ModuleList(
-            [nn.Linear(channels + count * products, channels, bias=False) for count in natural]
+        self.mix = nn.ModuleDict(
+            {
+                str(l): nn.Linear(channels + natural[l] * products, channels, bias=False)
+                for l in range(1, degree + 1)
+            }
         )
         inputs = channels * (2 + 2 * degree) + natural[0] * products
         self.norm = nn.LayerNorm(inputs)
@@ -167,7 +170,7 @@ class _Layer(nn.Module):
         other: dict[tuple[int, bool], list[Tensor]] = {}
         for (l, is_natural), part in zip(self.paths, coupled, strict=True):
             (natural[l] if is_natural else other.setdefault((l, False), [])).append(part)
-        mixed = [mix(torch.cat([gathered[l], *natural[l]], dim=2)) for l, mix in enumerate(self.mix)]
+        mixed = {l: self.mix[str(l)](torch.cat([gathered[l], *natural[l]], dim=2)) for l in range(1, self.degree + 1)}
         invariants = [x, gathered[0][:, 0], *(part[:, 0] for part in natural[0])]
         for l in range(1, self.degree + 1):
             invariants += [gathered[l].square().mean(dim=1), (gathered[l] * mixed[l]).mean(dim=1)]
