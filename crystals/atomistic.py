@@ -6,9 +6,11 @@ relaxed at fixed cell (clamped ions give wrong constants wherever atoms may move
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,48 +20,24 @@ import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
-from scipy.stats import norm, qmc
 from tqdm import tqdm
 
 from . import mandel
+from .calculators import CalculatorFactory, calculator_factory
 from .groups import PointGroup
 from .moduli import smallest_acoustic_eigenvalue
+from .state_journal import StateJournal
 from .states import EV_PER_A3, StrainData
+from .strain_plan import plan_strains
 from .structures import standard_primitive, structure_to_dict
+from .transformation import Bonds, energy_jump
+
+__all__ = ["StrainedCrystal", "calculator_factory", "plan_strains", "relax_cell", "strained_states"]
 
 #: Step of the central differences of stress that give a state's tangent (strain, dimensionless).
 DIFFERENCE_STEP = 1e-4
 #: Largest force (eV/Å) left after relaxing the atoms of a state. 1e-4 leaves an error of 3e-5 in stress against energy.
 FORCE_TOLERANCE = 1e-5
-
-CalculatorFactory = Callable[[], Any]
-
-
-def calculator_factory(name: str) -> CalculatorFactory:
-    """A function that makes a calculator: 'emt', 'lj', or the import path 'package.module:Name' of any.
-
-    Raises
-    ------
-    ValueError
-        Where nothing of that name can be imported and called.
-    """
-    path = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}.get(name.lower(), name)
-    module_name, _, attribute = path.partition(":")
-    if not attribute:
-        module_name, _, attribute = path.rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"calculator: expected 'emt' or the import path of an ASE calculator, such as "
-            f"'ase.calculators.lj:LennardJones', got {name!r}: {error}. Install its package, or correct the path."
-        ) from error
-    if not callable(factory):
-        raise ValueError(
-            f"calculator: expected something to call, got {path!r} of type {type(factory).__name__}. Name a class or a "
-            "function that returns a calculator."
-        )
-    return factory
 
 
 def relax_cell(atoms: Atoms, factory: CalculatorFactory) -> Atoms:
@@ -82,25 +60,6 @@ def relax_cell(atoms: Atoms, factory: CalculatorFactory) -> Atoms:
     return relaxed
 
 
-def plan_strains(number: int, max_strain: float, seed: int = 0) -> np.ndarray:
-    """Strains (number, 6) that fill the ball |E| ≤ max_strain in all six Mandel components.
-
-    Sobol points (Sobol' 1967) carried to directions by the normal quantile and to radii with a density that falls like
-    1/r⁴ against the uniform ball, so that small strains, which fix the elastic constants, are not crowded out.
-    """
-    if number < 1 or not 0 < max_strain < 0.5:
-        raise ValueError(
-            f"plan_strains: expected at least 1 state and 0 < max_strain < 0.5, got {number} and {max_strain}. "
-            "Green–Lagrange strain reaches −0.5 where a cell has no volume."
-        )
-    sobol: Any = qmc.Sobol  # the seed is rng in newer scipy, which still takes it
-    points = sobol(7, seed=seed).random_base2(int(np.ceil(np.log2(number))) if number > 1 else 0)[:number]
-    points = np.clip(points, 1e-9, 1 - 1e-9)
-    directions = norm.ppf(points[:, :6])
-    directions /= np.linalg.norm(directions, axis=1)[:, None]
-    return max_strain * np.sqrt(points[:, 6:]) * directions
-
-
 class StrainedCrystal:
     """Energy and stress of one reference crystal at given Green–Lagrange strains.
 
@@ -121,11 +80,22 @@ class StrainedCrystal:
         self.energy_zero = 0.0
         self.energy_zero = float(self.evaluate(np.zeros(6))[0])
 
-    def evaluate(self, strain: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
+    def evaluate(self, strain: np.ndarray, relax: bool = True) -> tuple[float, np.ndarray, np.ndarray, float]:
         """Energy density (GPa), Cauchy stress (GPa, Mandel, (6,)), cell (Å) and largest force (eV/Å), atoms relaxed."""
+        cell = self.place(strain)
+        force = self.relax(strain) if relax else _largest_force(self.atoms)
+        cauchy = mandel.stress_from_voigt(self.atoms.get_stress(voigt=True) * EV_PER_A3)
+        return self.energy(), cauchy, cell, force
+
+    def place(self, strain: np.ndarray) -> np.ndarray:
+        """Put the atoms where the strain carries them with the cell; the cell (3, 3), Å, rows."""
         cell = self.reference.cell.array @ mandel.right_stretch(strain).T
         self.atoms.set_cell(cell)
         self.atoms.set_scaled_positions(self.reference.get_scaled_positions(wrap=False))
+        return cell
+
+    def relax(self, strain: np.ndarray) -> float:
+        """Relax the atoms in the cell they lie in; the largest force (eV/Å) that is left."""
         force = _largest_force(self.atoms)
         if force > FORCE_TOLERANCE:
             with BFGS(self.atoms, logfile=None) as optimiser:
@@ -135,18 +105,21 @@ class StrainedCrystal:
                         f"{np.round(strain, 4).tolist()}; they did not. Use a smaller --max-strain."
                     )
             force = _largest_force(self.atoms)
-        energy = self.atoms.get_potential_energy() * EV_PER_A3 / self.volume - self.energy_zero
-        cauchy = mandel.stress_from_voigt(self.atoms.get_stress(voigt=True) * EV_PER_A3)
-        return float(energy), cauchy, cell, force
+        return force
 
-    def stress(self, strain: np.ndarray) -> np.ndarray:
+    def energy(self) -> float:
+        """Energy density (GPa) of the atoms as they lie, from that of the reference."""
+        return float(self.atoms.get_potential_energy() * EV_PER_A3 / self.volume - self.energy_zero)
+
+    def stress(self, strain: np.ndarray, relax: bool = True) -> np.ndarray:
         """Second Piola–Kirchhoff stress (6,), GPa, Mandel."""
-        return mandel.second_piola(self.evaluate(strain)[1], mandel.right_stretch(strain))
+        return mandel.second_piola(self.evaluate(strain, relax)[1], mandel.right_stretch(strain))
 
-    def tangent(self, strain: np.ndarray, step: float = DIFFERENCE_STEP) -> np.ndarray:
-        """∂S/∂E (6, 6), GPa, Mandel, relaxed-ion, by central differences of the stress, symmetrised."""
+    def tangent(self, strain: np.ndarray, step: float = DIFFERENCE_STEP, relax: bool = True) -> np.ndarray:
+        """∂S/∂E (6, 6), GPa, Mandel, by central differences of the stress, symmetrised; relaxed-ion unless told."""
         columns = [
-            (self.stress(strain + step * unit) - self.stress(strain - step * unit)) / (2 * step) for unit in np.eye(6)
+            (self.stress(strain + step * unit, relax) - self.stress(strain - step * unit, relax)) / (2 * step)
+            for unit in np.eye(6)
         ]
         matrix = np.array(columns).T
         return 0.5 * (matrix + matrix.T)
@@ -156,24 +129,59 @@ def _largest_force(atoms: Atoms) -> float:
     return float(np.linalg.norm(atoms.get_forces(), axis=1).max())
 
 
-_worker: StrainedCrystal | None = None
+class _Worker:
+    """One process's crystal, and what it compares states with."""
+
+    def __init__(self, reference: Atoms, calculator: str, released: np.ndarray) -> None:
+        self.crystal = StrainedCrystal(reference, calculator_factory(calculator, reference.get_chemical_symbols()))
+        self.bonds, self.released = Bonds(self.crystal.reference), released
+
+    def state(self, strain: np.ndarray) -> dict[str, Any]:
+        """Result of one state, JSON values; or why there is none that counts, under 'left_out'."""
+        crystal = self.crystal
+        try:
+            cell = crystal.place(strain)
+            clamped, affine = crystal.energy(), crystal.atoms.positions.copy()
+            force = crystal.relax(strain)
+            energy = crystal.energy()
+            reason = self.bonds.changed(affine, crystal.atoms.positions, mandel.right_stretch(strain))
+            reason = reason or energy_jump(clamped, energy, 0.5 * float(strain @ self.released @ strain))
+            if reason:
+                return {"left_out": f"transformed: {reason}"}
+            cauchy = mandel.stress_from_voigt(crystal.atoms.get_stress(voigt=True) * EV_PER_A3)
+            gradient = mandel.right_stretch(strain)
+            second = mandel.second_piola(cauchy, gradient)
+            acoustic = smallest_acoustic_eigenvalue(crystal.tangent(strain), second, gradient)
+        except Exception as error:  # one state that a calculator cannot do must not cost the others
+            return {"left_out": f"failed: {type(error).__name__}: {error}"}
+        found = {
+            "energy": energy, "cauchy": cauchy, "cell": cell, "max_force": force, "deformation_gradient": gradient,
+            "stress": second, "acoustic": float(acoustic),
+        }  # fmt: skip
+        if not all(np.all(np.isfinite(value)) for value in found.values()):
+            return {"left_out": "failed: the calculator gave NaN or infinity"}
+        return {name: np.asarray(value).tolist() for name, value in found.items()}
 
 
-def _start_worker(reference: Atoms, calculator: str) -> None:
+_worker: _Worker | None = None
+
+
+def _start_worker(reference: Atoms, calculator: str, released: np.ndarray, parent: int) -> None:
     global _worker
-    _worker = StrainedCrystal(reference, calculator_factory(calculator))
+
+    def watch() -> None:
+        # a killed parent cannot tell its workers
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _worker = _Worker(reference, calculator, released)
 
 
 def _state(strain: np.ndarray) -> dict[str, Any]:
     assert _worker is not None
-    energy, cauchy, cell, force = _worker.evaluate(strain)
-    gradient = mandel.right_stretch(strain)
-    second = mandel.second_piola(cauchy, gradient)
-    acoustic = smallest_acoustic_eigenvalue(_worker.tangent(strain), second, gradient)
-    return {
-        "energy": energy, "cauchy": cauchy, "cell": cell, "max_force": force, "deformation_gradient": gradient,
-        "stress": second, "acoustic": float(acoustic),
-    }  # fmt: skip
+    return _worker.state(strain)
 
 
 def strained_states(
@@ -185,6 +193,7 @@ def strained_states(
     seed: int = 0,
     workers: int = 1,
     progress: bool = True,
+    journal: str | Path | None = None,
 ) -> StrainData:
     """Relax a crystal, strain it, and record energy and stress.
 
@@ -193,9 +202,9 @@ def strained_states(
     structure : pymatgen Structure, ASE Atoms or path
         Crystal, turned to the standard frame and relaxed to zero stress first.
     calculator : str
-        'emt', or the import path of an ASE calculator.
+        'emt', the import path of an ASE calculator, or 'lammps:FILE'; see `calculators.calculator_factory`.
     number : int
-        Number of states.
+        Number of states, spread over the ball of strains modulo the crystal's symmetry.
     max_strain : float
         Radius |E| of the ball of strains.
     seed : int
@@ -204,48 +213,130 @@ def strained_states(
         Processes.
     progress : bool
         Whether to show a progress bar.
+    journal : path, optional
+        File that holds every finished state. Where it exists, the states in it are not computed again.
 
     Returns
     -------
     StrainData
         Relaxed-ion states in GPa, with the smallest acoustic eigenvalue of each and the point group of the reference.
+        States where the crystal transformed (see `transformation`) or the calculator failed are left out;
+        `provenance["left_out"]` names their strains and the reason.
+
+    Raises
+    ------
+    RuntimeError
+        Where more than half of the states are left out.
+    ValueError
+        Where the journal belongs to other work.
     """
-    factory = calculator_factory(calculator)
-    reference = relax_cell(standard_primitive(structure), factory)
-    group = PointGroup.from_structure(reference)
-    strains = plan_strains(number, max_strain, seed)
-    # what the law's elastic constants are compared with
-    stiffness = StrainedCrystal(reference, factory).tangent(np.zeros(6))
-    if workers > 1:
-        with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(reference, calculator)
-        ) as pool:
-            states = list(_shown(pool.map(_state, strains, chunksize=4), number, progress))
-    else:
-        _start_worker(reference, calculator)
-        states = list(_shown(map(_state, strains), number, progress))
-    arrays: dict[str, Any] = {name: np.array([state[name] for state in states]) for name in states[0]}
-    acoustic = arrays["acoustic"]
+    start = standard_primitive(structure)
+    symbols = start.get_chemical_symbols()
+    factory = calculator_factory(calculator, symbols)
+    identity = {
+        "structure": structure_to_dict(start), "calculator": calculator, "states": number, "max_strain": max_strain,
+        "seed": seed, "ase": ase.__version__,
+    }  # fmt: skip
+    kept = None if journal is None else StateJournal(Path(journal), identity)
+    try:
+        header = {} if kept is None else kept.header
+        if "cell" in header:
+            # the very numbers, so that resumed states are those of one run
+            reference = Atoms(
+                symbols, cell=np.array(header["cell"]), positions=np.array(header["positions"]), pbc=True
+            )
+            stiffness, released = np.array(header["stiffness"]), np.array(header["released"])
+        else:
+            reference = relax_cell(start, factory)
+            crystal = StrainedCrystal(reference, factory)
+            # what the law's elastic constants are compared with
+            stiffness = crystal.tangent(np.zeros(6))
+            released = crystal.tangent(np.zeros(6), relax=False) - stiffness
+            if kept is not None:
+                kept.note(
+                    cell=reference.cell.array.tolist(), positions=reference.positions.tolist(),
+                    stiffness=stiffness.tolist(), released=released.tolist(),
+                )  # fmt: skip
+        group = PointGroup.from_structure(reference)
+        strains = plan_strains(number, max_strain, seed, group)
+        results: dict[int, dict[str, Any]] = {} if kept is None else dict(kept.states)
+        missing = [place for place in range(number) if place not in results]
+        bar = tqdm(total=number, initial=number - len(missing), desc="strained cells", unit="state", disable=not progress)
+        with bar:
+            for place, found in _computed(strains, missing, reference, calculator, released, workers):
+                results[place] = found
+                if kept is not None:
+                    kept.add(place, found)
+                bar.update()
+    finally:
+        if kept is not None:
+            kept.close()
+    source = Path(structure).name if isinstance(structure, (str, Path)) else reference.get_chemical_formula()
+    provenance = {
+        "source": source, "calculator": calculator, "ase": ase.__version__, "seed": seed, "max_strain": max_strain,
+        "stiffness": stiffness.tolist(),
+    }  # fmt: skip
+    return gathered_states(reference, group, strains, results, provenance)
+
+
+def _computed(
+    strains: np.ndarray, missing: list[int], reference: Atoms, calculator: str, released: np.ndarray, workers: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and result of each state as it is done."""
+    if workers <= 1 or len(missing) <= 1:
+        worker = _Worker(reference, calculator, released) if missing else None
+        for place in missing:
+            assert worker is not None
+            yield place, worker.state(strains[place])
+        return
+    arguments = (reference, calculator, released, os.getpid())
+    with ProcessPoolExecutor(
+        min(workers, len(missing)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=arguments
+    ) as pool:
+        try:
+            futures = {pool.submit(_state, strains[place]): place for place in missing}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def gathered_states(
+    reference: Atoms,
+    group: PointGroup,
+    strains: np.ndarray,
+    results: dict[int, dict[str, Any]],
+    provenance: dict[str, Any],
+    kind: str = "relaxed-ion",
+) -> StrainData:
+    """The data set of the states that count, in the order of the plan.
+
+    Raises
+    ------
+    RuntimeError
+        Where more than half are left out, with the first reason.
+    """
+    reasons = {place: results[place]["left_out"] for place in sorted(results) if "left_out" in results[place]}
+    places = [place for place in sorted(results) if place not in reasons]
+    if len(places) < max(1, len(strains) // 2):
+        reason = next(iter(reasons.values()), "no results")
+        raise RuntimeError(
+            f"strained_states: expected most of {len(strains)} states to count, got {len(reasons)} left out, the first: "
+            f"{reason}. Use a smaller --max-strain, or check structure and calculator."
+        )
+    arrays: dict[str, Any] = {
+        name: np.array([results[place][name] for place in places]) for name in results[places[0]]
+    }
+    acoustic = arrays.get("acoustic")
+    if acoustic is not None:
+        arrays["flags"] = (acoustic <= 0).astype(np.int8)
+        provenance = {**provenance, "non_elliptic_states": int(np.sum(acoustic <= 0))}
+    provenance = {
+        **provenance,
+        "left_out": [{"strain": strains[place].tolist(), "reason": reason} for place, reason in reasons.items()],
+    }
     return StrainData(
-        strain=strains,
-        **arrays,
-        flags=(acoustic <= 0).astype(np.int8),
-        group=group,
-        units="GPa",
-        kind="relaxed-ion",
-        cell_ref=reference.cell.array,
-        structure=structure_to_dict(reference),
-        provenance={
-            "source": Path(structure).name if isinstance(structure, (str, Path)) else reference.get_chemical_formula(),
-            "calculator": calculator,
-            "ase": ase.__version__,
-            "seed": seed,
-            "max_strain": max_strain,
-            "non_elliptic_states": int(np.sum(acoustic <= 0)),
-            "stiffness": stiffness.tolist(),
-        },
-    )
-
-
-def _shown(states: Iterable[dict[str, Any]], number: int, progress: bool) -> Iterable[dict[str, Any]]:
-    return tqdm(states, total=number, desc="strained cells", unit="state", disable=not progress)
+        strain=strains[places], **arrays, group=group, units="GPa", kind=kind,
+        cell_ref=reference.cell.array, structure=structure_to_dict(reference), provenance=provenance,
+        names=[f"state {place}" for place in places],
+    )  # fmt: skip

@@ -249,6 +249,60 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
     return Atoms(numbers=numbers, cell=lattice, scaled_positions=coordinates[kept] % 1.0, pbc=True)
 
 
+@dataclass(frozen=True)
+class Symmetrised:
+    """A crystal made exactly symmetric.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Primitive cell in the standard frame.
+    axes : (3, 3)
+        Rotation from the standard frame to that of the structure given: columns are the crystal's x, y, z.
+    displacement : float
+        Largest distance (Å) by which an atom was moved within its cell.
+    strain : float
+        Frobenius norm of the strain that made the cell symmetric.
+    """
+
+    atoms: Atoms
+    axes: np.ndarray
+    displacement: float
+    strain: float
+
+
+def symmetrised(structure: Any, symprec: float = 0.01) -> Symmetrised:
+    """The crystal with the symmetry it has to within a tolerance, and how far it was from it.
+
+    Parameters
+    ----------
+    structure : pymatgen Structure, ASE Atoms or path
+    symprec : float
+        Distance (Å) within which atoms count as equivalent.
+    """
+    atoms = as_atoms(structure)
+    conventional = _conventional("symmetrised", atoms, symprec)
+    found = conventional.found
+    standard = np.asarray(found.std_lattice)
+    # x_standard = P x + p, for atoms as they lie and as they should
+    places = atoms.get_scaled_positions(wrap=False) @ np.asarray(found.transformation_matrix).T
+    places = places + np.asarray(found.origin_shift)
+    moved = np.zeros((len(atoms), 3))
+    for place, (number, position) in enumerate(zip(atoms.numbers, places, strict=True)):
+        difference = position - np.asarray(found.std_positions)[np.asarray(found.std_types) == number]
+        difference = (difference - np.round(difference)) @ standard
+        moved[place] = difference[np.argmin(np.linalg.norm(difference, axis=1))]
+    # the origin is free
+    moved -= moved.mean(axis=0)
+    lattice = np.linalg.solve(conventional.basis, conventional.cell)
+    gradient = np.linalg.solve(standard, lattice)
+    strain = 0.5 * (gradient @ gradient.T - np.eye(3))
+    return Symmetrised(
+        standard_primitive(atoms, symprec), _axes(conventional.cell), float(np.linalg.norm(moved, axis=1).max()),
+        float(np.linalg.norm(strain)),
+    )  # fmt: skip
+
+
 def structure_to_dict(atoms: Atoms) -> dict[str, Any]:
     """pymatgen dictionary of a structure."""
     from pymatgen.core import Structure  # slow to import

@@ -119,7 +119,7 @@ def test_states_do_not_depend_on_the_number_of_processes():
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert one.kind == "relaxed-ion" and one.units == "GPa" and one.group == PointGroup("6/mmm")
     assert one.max_force is not None and one.max_force.max() <= 1e-5
-    np.testing.assert_allclose(one.strain, plan_strains(6, 0.06, 1))
+    np.testing.assert_allclose(one.strain, plan_strains(6, 0.06, 1, one.group))
     np.testing.assert_allclose(mandel.green_lagrange(one.deformation_gradient), one.strain, atol=1e-14)
     np.testing.assert_allclose(mandel.second_piola(one.cauchy, one.deformation_gradient), one.stress, atol=1e-12)
     assert one.provenance["calculator"] == "emt" and one.provenance["seed"] == 1
@@ -131,7 +131,13 @@ def test_calculators_that_do_not_exist():
             calculator_factory(name)
     with pytest.raises(ValueError, match="calculator: expected something to call"):
         calculator_factory("ase.calculators.emt:parameters")
+    with pytest.raises(ValueError, match="calculator: expected arguments as 'module:Name"):
+        calculator_factory("ase.calculators.lj:LennardJones(1.0)")
+    with pytest.raises(ValueError, match="calculator: expected 'lammps:FILE' with a potential file that ends in"):
+        calculator_factory("lammps:Si.wrong", ["Si"])
     assert calculator_factory("ase.calculators.emt.EMT") is EMT
+    made = calculator_factory("ase.calculators.lj:LennardJones(sigma=2.5, epsilon=0.1)")()
+    assert made.parameters.sigma == 2.5 and made.parameters.epsilon == 0.1
 
 
 def test_smallest_acoustic_eigenvalue_of_copper(copper):

@@ -1,0 +1,252 @@
+"""Stiffness of a crystal from its structure alone, by the networks that ship with the package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from crystals import moduli
+from crystals.elastic_constants import elastic_constants
+from crystals.groups import PointGroup
+from crystals.mandel import stiffness_to_voigt
+from crystals.rotations import mandel_rotation
+from crystals.structures import symmetrised
+
+from .crystal_graph import CrystalBatch, CrystalNetwork
+from .laws.polynomial import PolynomialLaw
+
+SCHEMA = 1
+#: The model that answers where none is named: K and G of binary compounds (recipe in data/README.md).
+DEFAULT_MODEL = Path(__file__).parent / "models" / "binary_moduli.safetensors"
+_CONTENT = "constitutive crystal networks"
+
+
+@dataclass(frozen=True)
+class CrystalModuli:
+    """What networks say of a crystal.
+
+    Attributes
+    ----------
+    stiffness : (6, 6)
+        C, Mandel, GPa, in the Cartesian frame of the structure; exactly of the symmetry of `group`, positive definite.
+    group : PointGroup
+        Point group of the structure, in its frame.
+    formula : str
+    bulk, shear : float
+        Voigt–Reuss–Hill, GPa.
+    bulk_std, shear_std : float
+        Standard error, GPa: what held-out crystals show, and the spread of the networks.
+    displacement, strain : float
+        By how much (Å; Frobenius norm) atoms and cell were moved to make the structure symmetric.
+    residual : float
+        Relative part of log C without the group's symmetry, before it is projected out: rounding.
+    unknown_elements : tuple of str
+        Elements that the networks were not trained on. For them the answer is a guess.
+    directional : bool
+        Whether the training data told directions. If not, C is near its isotropic average and K and G are what counts.
+    notes : tuple of str
+        What a user should know before using the figures.
+    """
+
+    stiffness: np.ndarray = field(repr=False)
+    group: PointGroup
+    formula: str
+    bulk: float
+    shear: float
+    bulk_std: float
+    shear_std: float
+    displacement: float
+    strain: float
+    residual: float
+    unknown_elements: tuple[str, ...]
+    directional: bool
+    notes: tuple[str, ...]
+
+    @property
+    def law(self) -> PolynomialLaw:
+        """W = ½ E·C·E, ready for a solver, for small strains."""
+        return PolynomialLaw(self.group, 2, self.stiffness)
+
+    def young(self, direction: Any) -> np.ndarray:
+        """Young's modulus (GPa) along directions (..., 3) in the frame of the structure."""
+        return moduli.young(self.stiffness, np.asarray(direction, dtype=float))
+
+    def elastic_constants(self) -> dict[str, float]:
+        """Independent constants of the class by their Voigt names, in the standard frame, GPa."""
+        return elastic_constants(self.stiffness, self.group)
+
+    def __str__(self) -> str:
+        constants = "  ".join(f"{name} {value:.1f}" for name, value in self.elastic_constants().items())
+        lines = [
+            f"{self.formula}, point group {self.group.symbol}",
+            f"bulk modulus  {self.bulk:7.1f} ± {self.bulk_std:.1f} GPa (Voigt–Reuss–Hill)",
+            f"shear modulus {self.shear:7.1f} ± {self.shear_std:.1f} GPa",
+            f"{constants} GPa",
+            f"symmetrised: atoms moved by {self.displacement:.1e} Å, cell by {self.strain:.1e}; "
+            f"symmetry residual {self.residual:.0e}",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "formula": self.formula, "point_group": self.group.symbol, "stiffness": self.stiffness.tolist(),
+            "stiffness_voigt": stiffness_to_voigt(self.stiffness).tolist(), "bulk": self.bulk, "shear": self.shear,
+            "bulk_std": self.bulk_std, "shear_std": self.shear_std, "displacement": self.displacement,
+            "strain": self.strain, "symmetry_residual": self.residual, "directional": self.directional,
+            "unknown_elements": list(self.unknown_elements), "notes": list(self.notes),
+        }  # fmt: skip
+
+
+class CrystalEnsemble:
+    """Several networks of one kind with what is known of their training.
+
+    Parameters
+    ----------
+    networks : list of CrystalNetwork
+        With a stiffness head.
+    about : dict
+        'elements' (atomic numbers seen in training), 'log_error' (two numbers: standard error of ln K and ln G on
+        crystals not seen), 'directional' (whether the data told directions), 'species' (the most different elements in
+        a training crystal), and any record of the training.
+    """
+
+    def __init__(self, networks: list[CrystalNetwork], about: dict[str, Any]) -> None:
+        self.networks = [network.double().eval() for network in networks]
+        self.about = about
+
+    def write(self, path: str | Path) -> None:
+        """Write weights (float32) and the record to one safetensors file."""
+        tensors = {
+            f"{place}/{name}": value.float().contiguous()
+            for place, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
+        metadata = {
+            "content": _CONTENT, "schema": str(SCHEMA), "config": json.dumps(self.networks[0].config),
+            "about": json.dumps(self.about),
+        }  # fmt: skip
+        save_file(tensors, path, metadata=metadata)
+
+    @classmethod
+    def read(cls, path: str | Path) -> CrystalEnsemble:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        OSError
+            Where there is no such file.
+        ValueError
+            Where it is something else or damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise OSError(f"CrystalEnsemble.read: expected a file, got {str(path)!r}, which does not exist.")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("content") != _CONTENT or metadata.get("schema") != str(SCHEMA):
+                    raise ValueError(f"content {metadata.get('content')!r}, schema {metadata.get('schema')!r}")
+                config, about = json.loads(metadata["config"]), json.loads(metadata["about"])
+                members: dict[int, dict[str, torch.Tensor]] = {}
+                for name in file.keys():
+                    place, _, rest = name.partition("/")
+                    members.setdefault(int(place), {})[rest] = file.get_tensor(name)
+            networks = []
+            for place in sorted(members):
+                network = CrystalNetwork(element_features=members[place]["element_features"], **config)
+                network.load_state_dict(members[place])
+                networks.append(network)
+        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{path.name}: expected crystal networks of schema {SCHEMA}, got something else: {reason}. Make the file "
+                "again, or update the package."
+            ) from error
+        return cls(networks, about)
+
+    def logarithms(self, structure: Any) -> np.ndarray:
+        """log C (members, 6, 6) of a structure as it lies, Mandel, C in GPa."""
+        with torch.no_grad():
+            batch = CrystalBatch.of([self.networks[0].sums(structure)])
+            return np.array([network(batch)["stiffness"][0].numpy() for network in self.networks])
+
+
+@cache
+def _default() -> CrystalEnsemble:
+    return CrystalEnsemble.read(DEFAULT_MODEL)
+
+
+def crystal_moduli(
+    structure: Any, *, model: CrystalEnsemble | str | Path | None = None, symprec: float = 0.01
+) -> CrystalModuli:
+    """Stiffness of a crystal from its structure.
+
+    Parameters
+    ----------
+    structure : pymatgen Structure, ASE Atoms or path
+        CIF, POSCAR, extended XYZ …
+    model : CrystalEnsemble or path, optional
+        Networks to ask; those that ship with the package by default.
+    symprec : float
+        Distance (Å) within which atoms count as equivalent. The structure is made exactly symmetric first.
+
+    Returns
+    -------
+    CrystalModuli
+
+    Raises
+    ------
+    ValueError
+        Where the structure is no crystal, or atoms overlap.
+
+    Notes
+    -----
+    C = exp(mean of the networks' log C), projected on the group's invariant matrices: symmetric, positive definite, and
+    rotated with the structure.
+    """
+    ensemble = _default() if model is None else model
+    if not isinstance(ensemble, CrystalEnsemble):
+        ensemble = CrystalEnsemble.read(ensemble)
+    crystal = symmetrised(structure, symprec)
+    logarithms = ensemble.logarithms(crystal.atoms)
+    found = logarithms.mean(axis=0)
+    # of the idealised cell: its operations are exact
+    standard = PointGroup.from_structure(crystal.atoms)
+    turns = mandel_rotation(standard.rotations)
+    projected = np.mean(turns @ found @ np.swapaxes(turns, 1, 2), axis=0)
+    residual = float(np.linalg.norm(projected - found) / np.linalg.norm(found))
+    stiffness = _exponential(projected)
+    bulk, shear = (float(value) for value in moduli.hill_average(stiffness))
+    members = np.array([moduli.hill_average(_exponential(one)) for one in logarithms])
+    spread = np.log(members).std(axis=0, ddof=1) if len(members) > 1 else np.zeros(2)
+    errors = np.sqrt(np.square(ensemble.about["log_error"]) + spread**2)
+    turn = mandel_rotation(crystal.axes)
+    symbols = crystal.atoms.get_chemical_symbols()
+    known = set(ensemble.about["elements"])
+    unknown = tuple(sorted({s for s, z in zip(symbols, crystal.atoms.numbers, strict=True) if int(z) not in known}))
+    notes = []
+    if unknown:
+        notes.append(f"no crystal with {', '.join(unknown)} was in the training data: a guess")
+    if len(set(symbols)) not in ensemble.about["species"]:
+        counts = " or ".join(str(count) for count in ensemble.about["species"])
+        notes.append(f"trained on crystals of {counts} elements, not {len(set(symbols))}: errors may be larger")
+    if not ensemble.about["directional"]:
+        notes.append("the training data hold bulk and shear moduli only: how C depends on direction is not known")
+    return CrystalModuli(
+        turn @ stiffness @ turn.T, PointGroup(standard.symbol, crystal.axes @ standard.frame),
+        crystal.atoms.get_chemical_formula("metal"), bulk, shear, bulk * float(errors[0]), shear * float(errors[1]),
+        crystal.displacement, crystal.strain, residual, unknown, bool(ensemble.about["directional"]), tuple(notes),
+    )  # fmt: skip
+
+
+def _exponential(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    return (vectors * np.exp(values)) @ vectors.T
