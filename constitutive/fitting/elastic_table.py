@@ -169,7 +169,15 @@ def elastic_table(data: StrainData, order: int = 3) -> ElasticTable:
 def _averages(stiffness: np.ndarray) -> dict[str, float]:
     if not is_stable(stiffness):
         return dict.fromkeys(
-            ("bulk_voigt", "shear_voigt", "bulk_reuss", "shear_reuss", "bulk_hill", "shear_hill", "universal_anisotropy"),
+            (
+                "bulk_voigt",
+                "shear_voigt",
+                "bulk_reuss",
+                "shear_reuss",
+                "bulk_hill",
+                "shear_hill",
+                "universal_anisotropy",
+            ),
             float("nan"),
         )
     found = {}

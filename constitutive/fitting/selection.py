@@ -92,11 +92,18 @@ def _inner_folds(data: StrainData, folds: int, seed: int) -> list[np.ndarray]:
 
 
 def state_weights(data: StrainData) -> np.ndarray | None:
-    """Factor (n,) of each state's residuals, of mean square 1; None for load paths, whose points are dense at small strain."""
-    if data.series is not None:
+    """Factor (n,) of each state's residuals, of mean square 1.
+
+    One over the stress error where the data have one (molecular dynamics), else as the head of this file says; none for
+    load paths, whose points are dense at small strain.
+    """
+    if data.stress_error is not None:
+        weights = 1.0 / data.stress_error
+    elif data.series is not None:
         return None
-    sizes = np.linalg.norm(data.strain, axis=1)
-    weights = 1.0 / np.sqrt(np.maximum(sizes, SMALLEST * sizes.max()))
+    else:
+        sizes = np.linalg.norm(data.strain, axis=1)
+        weights = 1.0 / np.sqrt(np.maximum(sizes, SMALLEST * sizes.max()))
     return weights / np.sqrt(np.mean(weights**2))
 
 

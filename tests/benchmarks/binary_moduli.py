@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from moduli_rivals import BondBatch, BondNetwork, Bonds, Composition
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from constitutive.crystal_graph import CrystalBatch, CrystalNetwork, bulk_and_shear
 from constitutive.fitting.crystal_fit import moduli_loss, train_network
