@@ -135,8 +135,7 @@ class Evaluator:
 
     def _build(self) -> None:
         """Compile the law, or say why not."""
-        from .ckernel import c_source, unsupported
-        from .clibrary import CLibrary, NoCompiler, build
+        from .ckernel import CLibrary, NoCompiler, build, c_source, unsupported
 
         law = self.law
         self._reason = unsupported(law) or ("" if law.device.type == "cpu" else "the law is on a GPU")
