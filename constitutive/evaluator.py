@@ -135,8 +135,7 @@ class Evaluator:
 
     def _build(self) -> None:
         """Compile the law, or say why not."""
-        from .ckernel import c_source, unsupported
-        from .clibrary import CLibrary, NoCompiler, build
+        from .ckernel import CLibrary, NoCompiler, build, c_source, unsupported
 
         law = self.law
         self._reason = unsupported(law) or ("" if law.device.type == "cpu" else "the law is on a GPU")
@@ -205,8 +204,8 @@ class Evaluator:
         entries = np.empty((n, 21), dtype=dtype) if tangent else None
         turn = None if rotation is None else rotation.contiguous().numpy()
         library(strain.contiguous().numpy(), turn, energy, stress, entries, status, self.threads)
-        arrays = (None if a is None else torch.from_numpy(a) for a in (energy, stress, entries))
-        return Response(*arrays, memory, torch.from_numpy(status))
+        tensors = [None if a is None else torch.from_numpy(a) for a in (energy, stress, entries, status)]
+        return Response(tensors[0], tensors[1], tensors[2], memory, tensors[3])
 
     def _in_chunks(
         self, strain: Tensor, memory: Tensor, inputs: Tensor, dt: float, tangent: bool, rotation: Tensor | None,

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
-from constitutive.ckernel import c_source, unsupported
-from constitutive.clibrary import build
+from constitutive.ckernel import build, c_source, unsupported
 from constitutive.laws.law import Law
 from crystals.rotations import check_rotation
 
@@ -58,9 +57,7 @@ class FusedElasticity:
         Where law, element, mesh or DOLFINx's version is not supported.
     """
 
-    def __init__(
-        self, law: Law, u: Any, degree: int = 2, kinematics: str = "finite", orientation: Any = None
-    ) -> None:
+    def __init__(self, law: Law, u: Any, degree: int = 2, kinematics: str = "finite", orientation: Any = None) -> None:
         where = "FusedElasticity"
         if reason := unsupported(law):
             raise ValueError(f"{where}: {reason} Use QuadratureMaterial.")
@@ -139,7 +136,9 @@ class FusedElasticity:
         petsc = ctypes.CDLL(PETSc.__file__)  # finds what it is linked to, PETSc itself
         handle = ctypes.c_void_p(matrix.handle)
         if petsc.MatSeqAIJGetArray(handle, ctypes.byref(values)):
-            raise RuntimeError("FusedElasticity.assemble_matrix: expected a sequential AIJ matrix. Use create_matrix().")
+            raise RuntimeError(
+                "FusedElasticity.assemble_matrix: expected a sequential AIJ matrix. Use create_matrix()."
+            )
         try:
             self._library.assemble_matrix(
                 ctypes.c_int64(len(self._dofs)), _pointer(self._dofs), _pointer(self._corners), _pointer(x), _pointer(u),
@@ -165,13 +164,17 @@ class FusedElasticity:
         # rows of one node follow one pattern, the three columns of a node next to each other: one number for nine entries
         starts = rows[:-1:3]
         counts = (rows[1::3] - starts) // 3
-        first = np.repeat(starts, counts) + 3 * (np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts))
+        first = np.repeat(starts, counts) + 3 * (
+            np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        )
         keys = np.repeat(np.arange(len(starts)), counts) * len(starts) + columns[first] // 3
         a, b = self._dofs[:, :, None].astype(np.int64), self._dofs[:, None, :].astype(np.int64)
         wanted = a * len(starts) + b
         found = np.searchsorted(keys, wanted)
         if np.any(keys[np.minimum(found, len(keys) - 1)] != wanted):
-            raise ValueError("FusedElasticity.assemble_matrix: expected entries for all nodes of a cell. Use create_matrix().")
+            raise ValueError(
+                "FusedElasticity.assemble_matrix: expected entries for all nodes of a cell. Use create_matrix()."
+            )
         return rows, np.ascontiguousarray(first[found] - starts[a], dtype=np.int32)
 
     def points(self) -> tuple[int, int]:

@@ -221,6 +221,15 @@ class PolynomialLaw(PrecomputedLaw[PolynomialMap]):
         self.register_buffer("constants", torch.from_numpy(check_stiffness("PolynomialLaw", group, stiffness)))
         self.register_buffer("coefficients", torch.from_numpy(c))
         self.register_buffer("turn", frame_rotation(group), persistent=False)
+        self._fix()
+
+    def _fix(self) -> None:
+        """Compute `fixed` now: the first evaluation may be a trace of torch's, in which nothing can be computed."""
+        _ = self.fixed
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._fix()
 
     def _precompute(self) -> PolynomialMap:
         return summed(self.polynomials, self.coefficients)

@@ -129,7 +129,9 @@ def main() -> None:
         "fused matrix": fused_matrix,
     }
     seconds = least(parts)
-    print(f"{date.today()}, {platform.machine()}, DOLFINx {dolfinx.__version__}, one rank, hex8, {points} points, {law.evaluator!r}")
+    print(
+        f"{date.today()}, {platform.machine()}, DOLFINx {dolfinx.__version__}, one rank, hex8, {points} points, {law.evaluator!r}"
+    )
     for name, value in seconds.items():
         print(f"  {name:<30}{1e3 * value:>9.1f} ms{1e9 * value / points:>9.0f} ns a point")
     rival = seconds["Neo-Hooke residual"] + seconds["Neo-Hooke matrix"]

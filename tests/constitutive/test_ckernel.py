@@ -13,9 +13,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from constitutive import INVALID, OK, OUT_OF_RANGE, Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, clibrary
+from constitutive import INVALID, OK, OUT_OF_RANGE, Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw
 from constitutive.audit import ball_strains, relative_errors, sample_strains
-from constitutive.ckernel import c_source, header
+from constitutive.ckernel import c_source, header, library
 from constitutive.cli import main
 from constitutive.laws.domain import Domain
 from constitutive.laws.polynomial import higher_order_polynomials
@@ -98,7 +98,7 @@ def test_another_law_is_another_library() -> None:
 def test_neighbours_number_and_order_change_no_bit() -> None:
     law = some_law("-3m", measure=0.0)
     one, two = Evaluator(law, "c"), Evaluator(law, "c", threads=2)
-    strain = sample_strains(0.12, 3 * clibrary.SHARE + 1, np.random.default_rng(1))
+    strain = sample_strains(0.12, 3 * library.SHARE + 1, np.random.default_rng(1))
     turn = random_rotations(len(strain), np.random.default_rng(2))
     whole = one.response(strain, orientation=turn)
     order = np.random.default_rng(3).permutation(len(strain))
@@ -163,14 +163,14 @@ def test_any_c99_compiler_will_do(tmp_path: Path) -> None:
     law = some_law("4/m", measure=0.0)
     (tmp_path / "law.c").write_text(c_source(law), encoding="utf-8")
     (tmp_path / "law.h").write_text(header(), encoding="utf-8")
-    command, _, _ = clibrary.compiler()
+    command, _, _ = library.compiler()
     subprocess.run(
         [*command, "-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-DONE_LANE", "-O1", "-fPIC", "-shared",
          "law.c", "-o", "law.so", "-lm"], cwd=tmp_path, check=True,
     )  # fmt: skip
     n = len(STRAIN)
     energy, stress, tangent, status = np.empty(n), np.empty((n, 6)), np.empty((n, 21)), np.empty(n, dtype=np.int8)
-    clibrary.CLibrary(tmp_path / "law.so")(STRAIN, None, energy, stress, tangent, status)
+    library.CLibrary(tmp_path / "law.so")(STRAIN, None, energy, stress, tangent, status)
     theirs = Evaluator(law, "torch").response(STRAIN)
     assert np.array_equal(status, theirs.status)
     difference = mandel.unpack_upper(tangent - theirs.tangent)
@@ -181,42 +181,42 @@ class TestCache:
     @pytest.fixture(autouse=True)
     def own_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        clibrary.cache_folder.cache_clear()
+        library.cache_folder.cache_clear()
         yield tmp_path / "constitutive"
-        clibrary.cache_folder.cache_clear()
+        library.cache_folder.cache_clear()
 
     SOURCE = "int law_response(void) { return 0; }"
 
     def test_built_once_in_a_folder_of_ones_own(self, own_folder: Path, capfd: pytest.CaptureFixture) -> None:
-        first = clibrary.build(self.SOURCE, "a law")
+        first = library.build(self.SOURCE, "a law")
         assert "compiled a law" in capfd.readouterr().err
-        assert clibrary.build(self.SOURCE, "a law") == first and capfd.readouterr().err == ""
+        assert library.build(self.SOURCE, "a law") == first and capfd.readouterr().err == ""
         assert stat.S_IMODE(own_folder.stat().st_mode) == 0o700
-        assert clibrary.build(self.SOURCE.replace("0", "1"), "another") != first
+        assert library.build(self.SOURCE.replace("0", "1"), "another") != first
 
     def test_an_open_folder_is_closed(self, own_folder: Path) -> None:
         own_folder.mkdir()
         own_folder.chmod(0o777)
-        clibrary.build(self.SOURCE, "a law", quiet=True)
+        library.build(self.SOURCE, "a law", quiet=True)
         assert stat.S_IMODE(own_folder.stat().st_mode) == 0o700
 
     @pytest.mark.parametrize("how", ["content", "writable", "link", "no record"])
     def test_what_was_tampered_with_is_built_again(self, how: str, tmp_path: Path) -> None:
-        library = clibrary.build(self.SOURCE, "a law", quiet=True)
-        good = library.read_bytes()
+        path = library.build(self.SOURCE, "a law", quiet=True)
+        good = path.read_bytes()
         evil = tmp_path / "evil.so"
         evil.write_bytes(good + b"x")
         if how == "content":
-            library.write_bytes(good + b"x")
+            path.write_bytes(good + b"x")
         elif how == "writable":
-            library.chmod(0o722)
+            path.chmod(0o722)
         elif how == "link":
-            library.unlink()
-            library.symlink_to(evil)
+            path.unlink()
+            path.symlink_to(evil)
         else:
-            library.with_suffix(".sha256").unlink()
-        again = clibrary.build(self.SOURCE, "a law", quiet=True)
-        assert again == library and again.is_file() and not again.is_symlink()
+            path.with_suffix(".sha256").unlink()
+        again = library.build(self.SOURCE, "a law", quiet=True)
+        assert again == path and again.is_file() and not again.is_symlink()
         assert not stat.S_IMODE(again.stat().st_mode) & 0o022 and again.read_bytes() != good + b"x"
         assert evil.read_bytes() == good + b"x"
 
@@ -224,16 +224,16 @@ class TestCache:
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         own_folder.symlink_to(elsewhere)
-        library = clibrary.build(self.SOURCE, "a law", quiet=True)
-        assert own_folder not in library.parents and not list(elsewhere.iterdir())
-        assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
+        path = library.build(self.SOURCE, "a law", quiet=True)
+        assert own_folder not in path.parents and not list(elsewhere.iterdir())
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
     def test_no_shell_reads_the_compiler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        clibrary.compiler.cache_clear()
+        library.compiler.cache_clear()
         monkeypatch.setenv("CC", f"cc; touch {tmp_path}/shell")
         with pytest.raises(OSError, match="expected a C compiler, got none"):
-            clibrary.compiler()
-        clibrary.compiler.cache_clear()
+            library.compiler()
+        library.compiler.cache_clear()
         assert not os.path.exists(tmp_path / "shell")
 
 
@@ -246,7 +246,7 @@ def test_an_exported_law_checks_itself(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["function"] == "law_9_of_copper_response"
 
     def run(*flags: str) -> subprocess.CompletedProcess:
-        command = [*clibrary.compiler()[0], "-Wall", "-Wextra", "-Werror", "-Wno-psabi", *flags]
+        command = [*library.compiler()[0], "-Wall", "-Wextra", "-Werror", "-Wno-psabi", *flags]
         files = [str(target), str(tmp_path / "9 of-copper_test.c"), "-o", str(tmp_path / "check"), "-lm"]
         subprocess.run([*command, *files], check=True)
         return subprocess.run([tmp_path / "check"], capture_output=True, text=True, check=False)

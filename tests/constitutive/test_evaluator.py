@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from constitutive import Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, VonMisesLaw, clibrary, evaluator
+from constitutive import Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, VonMisesLaw, evaluator
 from constitutive.audit import relative_errors, sample_strains
+from constitutive.ckernel import library
 from crystals import PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations
 
@@ -93,7 +94,7 @@ class TestChoice:
         monkeypatch.setattr(evaluator, "WORTHWHILE", 300)
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CC", raising=False)
-        clibrary.compiler.cache_clear()
+        library.compiler.cache_clear()
         try:
             laws = [some_law(), some_law("4/m")]
             for law in laws * 2:
@@ -104,7 +105,7 @@ class TestChoice:
             with pytest.raises(ValueError, match="apt install gcc"):
                 Evaluator(laws[0], "c")
         finally:
-            clibrary.compiler.cache_clear()
+            library.compiler.cache_clear()
 
     def test_a_library_that_disagrees_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
@@ -250,7 +251,7 @@ print((after - before) * 1024 - own)
 """
 
 
-@pytest.mark.parametrize(("backend", "n"), [("c", 10**7), ("torch", 3 * 10**5)])
+@pytest.mark.parametrize(("backend", "n"), [("c", 10**7), ("torch", 10**5)])
 def test_memory_is_the_callers_own_arrays(backend: str, n: int) -> None:
     """10⁷ points, stress and 21 entries: what is used beyond strain and answer does not grow with n (1 GiB allowed)."""
     answer = subprocess.run(

@@ -46,6 +46,12 @@ INLINE vi bits(v x) { vi y; memcpy(&y, &x, sizeof y); return y; }
 INLINE v choose(vi mask, v a, v b) { return mask ? a : b; }
 #endif
 
+#if defined(__x86_64__) && LANES > 1
+#define PIN(x) __asm__("" : "+v"(x)) /* stays in its register: loads are what is short */
+#else
+#define PIN(x)
+#endif
+
 #define ROOT2 0x1.6a09e667f3bcdp+0
 #define HALF_ROOT2 0x1.6a09e667f3bcdp-1
 
@@ -55,7 +61,7 @@ INLINE v choose(vi mask, v a, v b) { return mask ? a : b; }
 INLINE void softplus(v a, v *value, v *slope, v *curvature)
 {
     const vi negative = LESS(a, ALL(0.0));
-    const v falling = choose(negative, a, -a); /* -|a| */
+    const v falling = real(bits(a) | WHOLE(INT64_MIN)); /* -|a| */
     const v y = choose(LESS(falling, ALL(-700.0)), ALL(-700.0), falling);
     const v shifted = y * 0x1.71547652b82fep+0 + 0x1.8p+52; /* rounds to a whole number of ln 2 */
     const v count = shifted - 0x1.8p+52;
@@ -76,7 +82,7 @@ INLINE void softplus(v a, v *value, v *slope, v *curvature)
     const v q1 = (0x1.c71c7445b2127p-3 + 0x1.745caf74cbe5ep-3 * w) + (0x1.3b1e2bc8a12dep-3 + 0x1.106443d797a85p-3 * w) * w2;
     const v q2 = (0x1.f00852a5c69fap-4 + 0x1.54f8c703ce149p-4 * w) + 0x1.5d1081172f887p-3 * w2;
     const v q = (q2 * w4 + q1) * w4 + q0;
-    *value = choose(negative, ALL(0.0), a) + u * q;
+    *value = 0.5 * (a - falling) + u * q;
     *slope = choose(negative, small, large);
     *curvature = small * large;
 }
