@@ -57,7 +57,7 @@ def copper() -> constitutive.Law:
 def solve(law: constitutive.Law, image: np.ndarray, rotations: np.ndarray, out: Path) -> dict[str, Any]:
     """Pull the cube; effective modulus, its bounds, and fields."""
     size = len(image)
-    domain = mesh.create_box(MPI.COMM_WORLD, [np.zeros(3), np.ones(3)], (size,) * 3, mesh.CellType.hexahedron)
+    domain = mesh.create_box(MPI.COMM_WORLD, [np.zeros(3), np.ones(3)], [size] * 3, mesh.CellType.hexahedron)
     space = lagrange_space(domain, "CG", 1, (3,))
     u, v = dfem.Function(space), ufl.TestFunction(space)
     material = QuadratureMaterial(law, u, degree=2, orientation=orientation_from_voxels(image, rotations, 1.0 / size))

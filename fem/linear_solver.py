@@ -127,6 +127,12 @@ class LinearSolver:
         self.description = f"{method}: {self._matrix.getSize()[0]} unknowns, {kind} tangent"
         LOG.info("linear solver %s", self.description)
 
+    def recover(self) -> None:
+        """After a solve that failed: drop a factorisation that may have broken off, which PETSc 3.22 would take for one."""
+        pc = self._snes.getKSP().getPC()
+        if pc.getType() in ("lu", "cholesky"):
+            pc.reset()
+
     def negative_pivots(self) -> int | None:
         """Negative eigenvalues of the last factorised tangent, where a symmetric direct solver counted them.
 

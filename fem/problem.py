@@ -318,6 +318,7 @@ class EquilibriumProblem:
         reason = self.snes.getConvergedReason()
         if reason <= 0:
             invalid = describe_invalid(self.materials)
+            self._linear.recover()
             self._roll_back(start)
             raise NotConverged(reason, self._norms, self.load, invalid, describe_weakest(self.materials))
         same = self._evaluated is not None and np.array_equal(self._evaluated, self._x.array_r)

@@ -99,4 +99,4 @@ def test_options_do_not_fill_the_table_of_petsc(cube):
     residual = material.virtual_work(ufl.TestFunction(u.function_space))
     for _ in range(60):
         EquilibriumProblem(residual, u, [material], bcs=[held]).solve()
-    assert len(PETSc.Options().getAll()) == before
+    assert len(PETSc.Options().getAll()) <= before
