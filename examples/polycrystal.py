@@ -24,6 +24,7 @@ import numpy as np
 import ufl
 from dolfinx import fem as dfem
 from dolfinx import mesh
+from matplotlib.colors import Normalize
 from mpi4py import MPI
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
@@ -56,7 +57,7 @@ def copper() -> constitutive.Law:
 def solve(law: constitutive.Law, image: np.ndarray, rotations: np.ndarray, out: Path) -> dict[str, Any]:
     """Pull the cube; effective modulus, its bounds, and fields."""
     size = len(image)
-    domain = mesh.create_box(MPI.COMM_WORLD, [np.zeros(3), np.ones(3)], (size,) * 3, mesh.CellType.hexahedron)
+    domain = mesh.create_box(MPI.COMM_WORLD, [np.zeros(3), np.ones(3)], [size] * 3, mesh.CellType.hexahedron)
     space = lagrange_space(domain, "CG", 1, (3,))
     u, v = dfem.Function(space), ufl.TestFunction(space)
     material = QuadratureMaterial(law, u, degree=2, orientation=orientation_from_voxels(image, rotations, 1.0 / size))
@@ -112,7 +113,7 @@ def picture(image: np.ndarray, rotations: np.ndarray, found: dict[str, Any], pat
     size = len(image)
     colours = pole_colours(rotations)
     stress = found["von_mises"] * 1e3
-    scale = plt.Normalize(*np.percentile(stress, [1, 99]))
+    scale = Normalize(*np.percentile(stress, [1, 99]))
     figure = plt.figure(figsize=(14, 4.8), constrained_layout=True)
     for place, title in enumerate(("grains, coloured by the crystal direction along x", "von Mises stress, MPa")):
         axes: Any = figure.add_subplot(1, 3, place + 1, projection="3d")

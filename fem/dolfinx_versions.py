@@ -151,6 +151,14 @@ def cell_dofs(space: Any) -> np.ndarray:
     return np.asarray(space.dofmap.list)
 
 
+def cell_nodes(mesh: Any) -> np.ndarray:
+    """Nodes of the mesh's own geometry (cells, nodes per cell), ghost cells included."""
+    table = mesh.geometry.dofmap
+    if VERSION < (0, 7):
+        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
+    return np.asarray(table)
+
+
 def ghosted_vector(space: Any) -> Any:
     """PETSc vector with the layout of `space`, ghosts included; `create_vector` differs from version to version."""
     index_map, block = space.dofmap.index_map, space.dofmap.index_map_bs

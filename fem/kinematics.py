@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import ufl
+import ufl as _ufl
 
 from constitutive.laws.law import Law
 from constitutive.laws.parametric import ParametricLaw
 from crystals import mandel
 from crystals.rotations import mandel_rotation
 
+ufl: Any = _ufl  # its operators defy type checkers
 #: Sections of a two-dimensional mesh; 'solid' is a mesh in three dimensions.
 SECTIONS = ("solid", "plane_strain", "plane_stress", "axisymmetric")
 
@@ -79,7 +80,7 @@ def check_section(where: str, section: str | None, mesh: Any, u: Any) -> str:
         )
     allowed = ("solid",) if dim == 3 else SECTIONS[1:]
     section = "solid" if section is None and dim == 3 else section
-    if section not in allowed:
+    if section is None or section not in allowed:
         names = " or ".join(repr(name) for name in allowed)
         raise ValueError(
             f"{where}: expected section={names} on a mesh of dimension {dim}, got {section!r}. Say what the third "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,25 @@ _MULTIGRID = {
     "mg_levels_ksp_type": "chebyshev",
     "mg_levels_pc_type": "jacobi",
 }
+
+
+def forget_options(names: Iterable[str]) -> None:
+    """Take options out of PETSc's table, which has room for 512."""
+    options = PETSc.Options()
+    for name in names:
+        options.delValue(name)
+
+
+@contextmanager
+def passing_options(values: dict[str, Any]) -> Iterator[None]:
+    """Options that stand in PETSc's table only while an object reads them."""
+    options = PETSc.Options()
+    for name, value in values.items():
+        options[name] = value
+    try:
+        yield
+    finally:
+        forget_options(values)
 
 
 class LinearSolver:
@@ -93,15 +114,24 @@ class LinearSolver:
             chosen["pc_type"] = "cholesky" if symmetric else "lu"
         else:
             chosen["ksp_type"] = "cg" if symmetric else "gmres"
-        for key, value in chosen.items():
-            if key in ("ksp_type", "pc_type") or not options.hasName(self._prefix + key):
-                options[self._prefix + key] = value
+        values = {self._prefix + key: value for key, value in chosen.items() if not options.hasName(self._prefix + key)}
         ksp = self._snes.getKSP()
-        ksp.setFromOptions()
+        with passing_options(values):
+            ksp.setFromOptions()
+            if not self._direct:
+                # multigrid reads those of its levels when it is set up
+                ksp.setOperators(self._matrix)
+                ksp.setUp()
         method = f"MUMPS {chosen['pc_type']}" if self._direct else f"{chosen['ksp_type'].upper()} with GAMG"
         kind = "symmetric" if symmetric else "unsymmetric"
         self.description = f"{method}: {self._matrix.getSize()[0]} unknowns, {kind} tangent"
         LOG.info("linear solver %s", self.description)
+
+    def recover(self) -> None:
+        """After a solve that failed: drop a factorisation that may have broken off, which PETSc 3.22 would take for one."""
+        pc = self._snes.getKSP().getPC()
+        if pc.getType() in ("lu", "cholesky"):
+            pc.reset()
 
     def negative_pivots(self) -> int | None:
         """Negative eigenvalues of the last factorised tangent, where a symmetric direct solver counted them.

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import ufl
+import ufl as _ufl
 from dolfinx import fem
 from mpi4py import MPI
 
-from constitutive.driver import constrained_response
 from constitutive.laws.history import HistoryLaw
 from constitutive.laws.law import INVALID, Law
 from constitutive.stability import acoustic_eigenvalue
@@ -32,10 +31,11 @@ from .kinematics import (
 from .mean_dilatation import MeanDilatation
 from .orientation import Orientation
 from .output import write_points
+from .plane_stress import FreeThickness
 from .stress_free import StressFreeShape, TensorField
 
+ufl: Any = _ufl  # its operators defy type checkers
 _MEASURE = {"finite": "green_lagrange", "small": "small"}
-_OUT_OF_PLANE = np.array([False, False, True, True, True, False])
 
 
 class QuadratureMaterial:
@@ -187,13 +187,13 @@ class QuadratureMaterial:
             if kinematics == "finite":
                 jacobian = deformation = self.mean_dilatation.deformation_gradient()
                 self.strain_ufl = strain_ufl(deformation - ufl.Identity(3), kinematics)
-        if plane_stress and kinematics == "finite":
-            #: stretch of the thickness, which the law finds
-            self.thickness = fem.Function(versions.quadrature_space(mesh, self.degree, 1), name="thickness")
-            self.thickness.x.array[:] = 1.0
-            jacobian = self.deformation_gradient_ufl + ufl.as_tensor(
-                [[0, 0, 0], [0, 0, 0], [0, 0, self.thickness[0] - 1.0]]
-            )
+        points = len(self.cells) * self.points_per_cell
+        self._thickness = (
+            FreeThickness(law, mesh, self.degree, points, kinematics == "finite") if plane_stress else None
+        )
+        if self._thickness is not None and kinematics == "finite":
+            thinned = ufl.as_tensor([[0, 0, 0], [0, 0, 0], [0, 0, self._thickness.stretch_ufl - 1.0]])
+            jacobian = self.deformation_gradient_ufl + thinned
         self.second_piola_ufl = tensor_ufl(self.stress)
         self.first_piola_ufl = ufl.dot(deformation, self.second_piola_ufl)
         self.cauchy_ufl = ufl.dot(self.first_piola_ufl, deformation.T) / ufl.det(jacobian)
@@ -205,13 +205,10 @@ class QuadratureMaterial:
             self._stress_free = StressFreeShape(TensorField("stress_free", stress_free, u, self._reader), kinematics)
         if initial_stress is not None:
             self._initial_stress = TensorField("initial_stress", initial_stress, u, self._reader)
-        points = len(self.cells) * self.points_per_cell
         self.status = np.zeros(points, dtype=np.int8)
         self.state = np.zeros((points, law.state_width))
         self.trial_state = self.state
         self.dt: float | None = 0.0
-        # where the search for the strains of a free thickness starts: those of the last converged step
-        self._thickness_strain = np.zeros((points, 6)) if plane_stress else None
         self._strain = self._total = np.zeros((points, 6))
         self._energy = np.zeros(points)
         self.update(tangent=True)
@@ -226,6 +223,9 @@ class QuadratureMaterial:
 
     def _evaluate(self, expression: Any, size: int) -> np.ndarray:
         return versions.evaluate(expression, self.mesh, self.cells, size)
+
+    def _committed(self) -> np.ndarray | None:
+        return self.state if self.law.state_width else None
 
     def _reader(self, expression: Any) -> Any:
         compiled = self._compile(expression)
@@ -253,7 +253,7 @@ class QuadratureMaterial:
         mean = self.mean_dilatation
         return plain if mean is None else mean.strain_variation(plain, variation)
 
-    def virtual_work(self, v: Any) -> ufl.Form:
+    def virtual_work(self, v: Any) -> Any:
         """The form ∫ S : δE[v] dx over the reference volume, to be used in any weak form.
 
         Of an axisymmetric body, over its whole circumference.
@@ -290,8 +290,13 @@ class QuadratureMaterial:
         if shape is not None:
             shape.read()
         added = None if self._initial_stress is None else mandel.to_mandel(self._initial_stress())
-        if self._thickness_strain is not None:
-            strain, answer = self._free_thickness(strain, added)
+        if self._thickness is not None:
+            turn = self.orientation
+            strain, elastic, answer = self._thickness.answer(
+                strain, shape, added, self._slots, state=self._committed(), dt=self.dt,
+                orientation=None if turn is None else turn.rotation, inputs=self.inputs.values(self.cells),
+            )  # fmt: skip
+            self._strain = elastic if turn is None else turn.to_crystal(elastic)
         else:
             answer = self._answer(strain if shape is None else shape.to_elastic(strain), tangent)
         energy, stress, entries, self.trial_state, status = answer
@@ -311,12 +316,12 @@ class QuadratureMaterial:
         self.status, self._total, self._energy = status, strain, energy
         return not bool(np.any(status == INVALID))
 
-    def _answer(self, strain: np.ndarray, tangent: bool) -> tuple[np.ndarray, ...]:
+    def _answer(self, strain: np.ndarray, tangent: bool) -> tuple[Any, ...]:
         """Energy, stress, packed tangent, state and status at elastic strains (n, 6) of the sample frame."""
         turn = self.orientation
         self._strain = strain if turn is None else turn.to_crystal(strain)
         response = self.law.response(
-            self._strain, state=self.state if self.law.state_width else None, inputs=self.inputs.values(self.cells),
+            self._strain, state=self._committed(), inputs=self.inputs.values(self.cells),
             dt=self.dt, tangent=tangent,
         )  # fmt: skip
         stress, entries = response.stress, response.tangent
@@ -325,54 +330,24 @@ class QuadratureMaterial:
             entries = turn.tangent_to_sample(entries) if tangent else None
         return response.energy, stress, entries, response.state, np.array(response.status)
 
-    def _free_thickness(
-        self, strain: np.ndarray, added: np.ndarray | None
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """As `_answer`, with the strains (33, 23, 13) that leave no stress there; and the total strains (n, 6)."""
-        assert self._thickness_strain is not None
-        start = np.where(_OUT_OF_PLANE, self._thickness_strain, strain)
-        shape = self._stress_free
-        if shape is not None:
-            start = shape.to_elastic(start)
-        rotation = None if self.orientation is None else self.orientation.rotation
-        finite = np.isfinite(start).all(axis=1)
-        point = constrained_response(
-            self.law, np.where(finite[:, None], start, 0.0), 0.0 if added is None else np.broadcast_to(-added, start.shape),
-            stress_given=_OUT_OF_PLANE, state=self.state if self.law.state_width else None, dt=self.dt,
-            orientation=rotation, inputs=self.inputs.values(self.cells),
-        )  # fmt: skip
-        status = np.array(point.status)
-        status[~(point.converged & finite)] = INVALID
-        self._strain = point.strain if self.orientation is None else self.orientation.to_crystal(point.strain)
-        total = point.strain if shape is None else shape.to_total(point.strain)
-        if self.kinematics == "finite":
-            with np.errstate(invalid="ignore"):
-                stretch = np.sqrt(np.linalg.det(np.eye(3) + 2.0 * mandel.from_mandel(total)) / _area_ratio(total) ** 2)
-            self.thickness.x.array[self._slots] = stretch
-        number = self.law.tangent_entries
-        entries = mandel.pack_upper(point.condensed) if number == 21 else point.condensed.reshape(-1, 36)
-        stress = np.where(_OUT_OF_PLANE, 0.0 if added is None else -added, point.stress)
-        self._trial_thickness = total
-        return total, (np.array(point.energy), stress, entries, point.state, status)
-
     def commit(self) -> None:
         """Take the trial state over: the step that led to it has converged."""
         self.state = np.array(self.trial_state)
-        if self._thickness_strain is not None:
-            self._thickness_strain = np.array(self._trial_thickness)
+        if self._thickness is not None:
+            self._thickness.commit()
 
     def history(self) -> dict[str, np.ndarray]:
         """What the next step starts from, beside the displacement: for a file."""
         found = {"state": self.state}
-        if self._thickness_strain is not None:
-            found["thickness_strain"] = self._thickness_strain
+        if self._thickness is not None:
+            found["thickness_strain"] = self._thickness.committed
         return found
 
     def set_history(self, history: dict[str, np.ndarray]) -> None:
         """Commit what `history` gave."""
         self.state = self.trial_state = np.array(history["state"])
-        if self._thickness_strain is not None:
-            self._thickness_strain = np.array(history["thickness_strain"])
+        if self._thickness is not None:
+            self._thickness.committed = np.array(history["thickness_strain"])
 
     @property
     def strain(self) -> np.ndarray:
@@ -426,15 +401,8 @@ class QuadratureMaterial:
         if self.mean_dilatation is not None and self.kinematics == "finite":
             theta = np.repeat(self.mean_dilatation.cell_values(), self.points_per_cell)
             gradient = gradient * np.cbrt(theta / np.linalg.det(gradient))[:, None, None]
-        if self._thickness_strain is not None:
-            metric = np.eye(3) * (self.kinematics == "finite") + 2.0 * mandel.from_mandel(self._total)
-            if self.kinematics == "small":
-                gradient[:, 2, 2] = 1.0 + 0.5 * metric[:, 2, 2]
-                gradient[:, :2, 2] = metric[:, :2, 2]
-            else:
-                across = np.linalg.solve(np.swapaxes(gradient[:, :2, :2], 1, 2), metric[:, :2, 2:])[:, :, 0]
-                gradient[:, :2, 2] = across
-                gradient[:, 2, 2] = np.sqrt(metric[:, 2, 2] - np.sum(across**2, axis=1))
+        if self._thickness is not None:
+            gradient = self._thickness.complete(gradient, self._total)
         return gradient
 
     def cauchy(self) -> np.ndarray:
@@ -498,9 +466,3 @@ class QuadratureMaterial:
 
 def _flat(tensor: Any) -> Any:
     return ufl.as_vector([tensor[i, j] for i in range(3) for j in range(3)])
-
-
-def _area_ratio(strain: np.ndarray) -> np.ndarray:
-    """Present over reference area (n,) in the plane of strains (n, 6)."""
-    shear = mandel.from_mandel(strain)[:, 0, 1]
-    return np.sqrt((1.0 + 2.0 * strain[:, 0]) * (1.0 + 2.0 * strain[:, 1]) - 4.0 * shear**2)

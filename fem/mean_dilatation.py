@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ufl
+import ufl as _ufl
 from dolfinx import fem
 from dolfinx.fem import petsc
 from petsc4py import PETSc as _petsc
@@ -16,6 +16,7 @@ from .kinematics import matrix_ufl
 if TYPE_CHECKING:
     from .material import QuadratureMaterial
 
+ufl: Any = _ufl  # its operators defy type checkers
 PETSc: Any = _petsc  # petsc4py comes without types
 _IDENTITY = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 
@@ -41,8 +42,8 @@ class MeanDilatation:
         space = versions.lagrange_space(material.mesh, "DG", 0, ())
         self._material, self._volumes = material, volumes
         self._finite = material.kinematics == "finite"
-        self.theta = fem.Function(space, name="dilatation")
-        self.pressure = fem.Function(space, name="pressure")
+        self.theta: Any = fem.Function(space, name="dilatation")
+        self.pressure: Any = fem.Function(space, name="pressure")
         self._slots = versions.cell_dofs(space)[material.cells].reshape(-1)
         self.theta.x.array[:] = 1.0 if self._finite else 0.0
         self.inverse_volume = versions.ghosted_vector(space)
@@ -113,14 +114,14 @@ class CondensedTangent:
         space = mean.theta.function_space
         test, trial, du = ufl.TestFunction(space), ufl.TrialFunction(space), ufl.TrialFunction(u.function_space)
         measure, weight = material.dx, material.weight_ufl
-        stiffness = matrix_ufl(material.tangent, material.law.tangent_entries)
-        along = mean.strain_derivative()
-        work = ufl.dot(material.stress, along)
-        by_theta = ufl.derivative(residual, mean.theta, trial)
+        stiffness: Any = matrix_ufl(material.tangent, material.law.tangent_entries)
+        along: Any = mean.strain_derivative()
+        work: Any = ufl.dot(material.stress, along)
+        by_theta: Any = ufl.derivative(residual, mean.theta, trial)
         by_theta += ufl.derivative(residual, material.stress, ufl.dot(stiffness, along) * trial)
-        pressure_by_u = ufl.derivative(work * weight * test * measure, u, du)
+        pressure_by_u: Any = ufl.derivative(work * weight * test * measure, u, du)
         pressure_by_u += ufl.dot(along, material.stress_variation(du)) * weight * test * measure
-        curvature = ufl.derivative(work * weight * measure, mean.theta, test)
+        curvature: Any = ufl.derivative(work * weight * measure, mean.theta, test)
         curvature += ufl.dot(along, ufl.dot(stiffness, along)) * weight * test * measure
         gradient = material.gradient_of(du)
         self._forms = {

@@ -143,9 +143,10 @@ class Orientation:
         if isinstance(rotation, tuple) and len(rotation) == 2 and hasattr(rotation[0], "indices"):
             array = _by_tag(where, *rotation, cells)
         elif isinstance(rotation, Expr):
-            if tuple(rotation.ufl_shape) != (3, 3):
+            field: Any = rotation
+            if tuple(field.ufl_shape) != (3, 3):
                 raise ValueError(
-                    f"{where}: expected a field of shape (3, 3), got {tuple(rotation.ufl_shape)}. Put Q in it."
+                    f"{where}: expected a field of shape (3, 3), got {tuple(field.ufl_shape)}. Put Q in it."
                 )
             array = evaluate(rotation).reshape(-1, 3, 3)
         elif callable(rotation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from petsc4py import PETSc as _petsc
 
 from . import dolfinx_versions as versions
 from .diagnosis import REASONS, NotConverged, describe_invalid, describe_weakest, find_out_of_range
-from .linear_solver import LinearSolver
+from .linear_solver import LinearSolver, forget_options, passing_options
 from .material import QuadratureMaterial
 from .mean_dilatation import CondensedTangent
 from .residual import check_residual, tangent_form
@@ -152,13 +153,14 @@ class EquilibriumProblem:
         snes.setMonitor(lambda _snes, _iteration, norm: self._norms.append(float(norm)))
         options = PETSc.Options()
         # the command line wins over the defaults, the argument over both
-        for key, value in _DEFAULTS.items():
-            if not options.hasName(prefix + key):
-                options[prefix + key] = value
         for key, value in given.items():
             options[prefix + key] = value
+        defaults = {prefix + key: value for key, value in _DEFAULTS.items() if not options.hasName(prefix + key)}
         self._has_own_atol = options.hasName(prefix + "snes_atol")
-        snes.setFromOptions()
+        with passing_options(defaults):
+            snes.setFromOptions()
+        # preconditioners read theirs as late as the first solve
+        weakref.finalize(self, forget_options, [prefix + key for key in given])
         return snes
 
     @property
@@ -316,6 +318,7 @@ class EquilibriumProblem:
         reason = self.snes.getConvergedReason()
         if reason <= 0:
             invalid = describe_invalid(self.materials)
+            self._linear.recover()
             self._roll_back(start)
             raise NotConverged(reason, self._norms, self.load, invalid, describe_weakest(self.materials))
         same = self._evaluated is not None and np.array_equal(self._evaluated, self._x.array_r)

@@ -91,8 +91,9 @@ def run_steps(
 
     durations: list[float] | None = None
     if times is not None:
-        durations = np.diff(np.concatenate([[problem.time], np.asarray(times, dtype=float)])).tolist()
-        if len(durations) != len(loads) or not min(durations, default=0.0) >= 0:
+        differences = np.diff(np.concatenate([[problem.time], np.asarray(times, dtype=float)]))
+        durations = [float(difference) for difference in differences]
+        if len(durations) != len(loads) or not np.all(differences >= 0):
             raise ValueError(
                 f"EquilibriumProblem.steps: expected {len(loads)} times that do not fall, from {problem.time:g} on, got "
                 f"{np.asarray(times).tolist()}. Give one for each target."

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import ufl
+import ufl as _ufl
 from ufl.algorithms.analysis import extract_coefficients
 from ufl.core.expr import Expr
 
 from crystals import mandel
+
+ufl: Any = _ufl  # its operators defy type checkers
 
 
 class TensorField:
@@ -29,7 +31,8 @@ class TensorField:
 
     def __init__(self, name: str, given: Any, u: Any, compile_and_evaluate: Callable[[Any], Any]) -> None:
         where = f"QuadratureMaterial {name}"
-        shape = tuple(given.ufl_shape) if isinstance(given, Expr) else np.shape(given)
+        tensor: Any = given
+        shape = tuple(tensor.ufl_shape) if isinstance(given, Expr) else np.shape(given)
         if shape != (3, 3):
             raise ValueError(
                 f"{where}: expected a tensor of shape (3, 3), got {shape}. In two dimensions the third row and column are "
@@ -46,7 +49,7 @@ class TensorField:
                 f"{where}: expected a tensor that does not depend on the displacement, got one that does. Not supported: "
                 "its share of the tangent."
             )
-        self._evaluate = compile_and_evaluate(ufl.as_vector([given[i, j] for i in range(3) for j in range(3)]))
+        self._evaluate = compile_and_evaluate(ufl.as_vector([tensor[i, j] for i in range(3) for j in range(3)]))
 
     def __call__(self) -> np.ndarray:
         """Values (n, 3, 3), or (1, 3, 3) of a constant."""

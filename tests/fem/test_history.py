@@ -31,7 +31,8 @@ def bar(cube, law, shape=(1, 1, 1), **options):
     pulled = dfem.dirichletbc(moved, end[0], space.sub(0))
     bcs = [pulled, *(component(space, k, lambda x, k=k: np.isclose(x[k], 0.0)) for k in range(3))]
     material = QuadratureMaterial(law, u, kinematics="small", **options)
-    problem = EquilibriumProblem(material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs)
+    residual = material.virtual_work(ufl.TestFunction(space))
+    problem = EquilibriumProblem(residual, u, [material], bcs=bcs, petsc_options={"snes_rtol": 1e-13})
     return problem, material, moved
 
 

@@ -86,3 +86,17 @@ def test_singular_matrix_is_named(cube):
     problem.bcs = []
     with pytest.raises(ValueError, match="6 free rigid motions"):
         problem.solve()
+
+
+def test_options_do_not_fill_the_table_of_petsc(cube):
+    """PETSc has room for 512 options; a loop over problems must not use it up."""
+    from petsc4py import PETSc
+
+    before = len(PETSc.Options().getAll())
+    u, left, _ = cube(shape=(1, 1, 1))
+    material = QuadratureMaterial(LAW, u)
+    held = dfem.dirichletbc(np.zeros(3), left, u.function_space)
+    residual = material.virtual_work(ufl.TestFunction(u.function_space))
+    for _ in range(60):
+        EquilibriumProblem(residual, u, [material], bcs=[held]).solve()
+    assert len(PETSc.Options().getAll()) <= before
