@@ -182,7 +182,7 @@ class Solve:
             (slice(i, i + 1), slice(l, min(l + together, 6))) for i in range(self.images) for l in range(0, 6, together)
         ]
 
-    def _part(self, images: slice) -> PhaseField:
+    def _part(self, images: Any) -> PhaseField:
         if self.images == 1:
             return self.field
         part = PhaseField.__new__(PhaseField)
@@ -225,19 +225,21 @@ class Solve:
     def _precondition(self, green: Tensor, residual: Tensor) -> Tensor:
         return self._clamp(self.grid.apply_green(green, residual))
 
-    def advance(self, done: Callable[[Tensor, slice, slice], Tensor], maximum: int) -> None:
+    def advance(self, done: Callable[[Tensor, Any, slice], Tensor], maximum: int) -> None:
         """Iterate every load case until `done` or for `maximum` more steps.
 
         Parameters
         ----------
         done : callable
-            Of the products r·K₀⁻¹r (images, loads) of a piece and its slices of images and loads → bool.
+            Of the products r·K₀⁻¹r (images, loads) of a piece, its images (slice or index) and loads → bool.
         maximum : int
         """
-        for images, loads in self._pieces():
+        queue: list[tuple[Any, slice, int]] = [(*piece, maximum) for piece in self._pieces()]
+        while queue:
+            images, loads, left = queue.pop()
             field, green = self._part(images), self.green[images]
-            u, r, p = (array[images, loads] for array in (self.displacement, self.residual, self.direction))
-            product = self.product[images, loads]
+            state = (self.displacement, self.residual, self.direction, self.product)
+            u, r, p, product = (array[images, loads] for array in state)
             if not self._started:
                 r.copy_(self._load(images, field, u, loads))
                 p.copy_(self._precondition(green, r))
@@ -246,9 +248,14 @@ class Solve:
                 scale = torch.diagonal(self.voigt[images], dim1=1, dim2=2)[:, loads]
                 product[product <= 1e-28 * scale] = 0.0
                 self.first[images, loads] = product
-            for _ in range(maximum):
+            for step in range(left):
                 active = ~done(product, images, loads) & (product > 0)
-                if not bool(active.any()):
+                busy = active.any(dim=1)
+                if 2 * int(busy.sum()) <= len(busy):
+                    # most images of the piece are done: go on with the others alone
+                    if bool(busy.any()):
+                        rest = torch.arange(self.images, device=busy.device)[images][busy]
+                        queue.append((rest, loads, left - step))
                     break
                 force = self._clamp(self._forces(field, p, None))
                 curvature = _dot(p, force)
@@ -266,11 +273,14 @@ class Solve:
                 product.copy_(torch.where(active, new, product))
                 self.iterations[images, loads] += active
                 self._record(images, loads, alpha, beta, active)
+            if not isinstance(images, slice):
+                for array, local in zip(state, (u, r, p, product), strict=True):
+                    array[images, loads] = local
         self._started = True
 
-    def _record(self, images: slice, loads: slice, alpha: Tensor, beta: Tensor, active: Tensor) -> None:
+    def _record(self, images: Any, loads: slice, alpha: Tensor, beta: Tensor, active: Tensor) -> None:
         alphas, betas, flags = alpha.tolist(), beta.tolist(), active.tolist()
-        for i, image in enumerate(range(self.images)[images]):
+        for i, image in enumerate(torch.arange(self.images)[images].tolist()):
             for l, load in enumerate(range(6)[loads]):
                 if flags[i][l]:
                     self.steps[image][load].append((alphas[i][l], betas[i][l]))
