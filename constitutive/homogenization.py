@@ -344,27 +344,48 @@ class Solve:
         lower = mean_n @ np.linalg.solve(complementary, mean_n.T)
         return 0.5 * (lower + lower.T), upper_n, True
 
-    def trace(self, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def trace(self, image: int, lower: bool = False) -> dict[str, np.ndarray]:
         """What a learned guess reads off one image now, each (6, 6) and turning with the image.
 
-        Upper bound, product of the residuals in the reference, and the moments <ε_i·ε_j> and <Cε_i·Cε_j>/c² of the
-        strains, c being the largest eigenvalue of the Voigt average.
+        'upper' bound; 'gram', the product of the residuals in the reference; 'squares' <ε_i·ε_j> and 'forces'
+        <Cε_i·Cε_j>/c², c being the largest eigenvalue of the Voigt average; and, where asked for, 'lower', zero with pores.
+        The residuals are those that the iteration carries along.
         """
         grid, field = self.grid, self._part(slice(image, image + 1))
-        u, r = self.displacement[image], self.residual[image]
-        z = self.grid.apply_green(self.green[image : image + 1], r[None])
-        upper = torch.zeros(6, 6, dtype=torch.float64, device=grid.device)
-        squares, forces = torch.zeros_like(upper), torch.zeros_like(upper)
+        u, r = self.displacement[image : image + 1], self.residual[image : image + 1]
+        upper, squares, forces, mean, dual = (
+            torch.zeros(6, 6, dtype=torch.float64, device=grid.device) for _ in range(5)
+        )
         for point in grid.points:
-            strain = _add_unit(grid.strain(u[None], point), slice(0, 6))
+            strain = _add_unit(grid.strain(u, point), slice(0, 6))
             stress = field.stress(strain)
-            e, s = strain[0].reshape(6, -1), stress[0].reshape(6, -1)
-            upper += e @ s.T * (grid.weight / grid.voxels)
-            squares += e @ e.T * (grid.weight / grid.voxels)
-            forces += s @ s.T * (grid.weight / grid.voxels)
+            upper += _products(strain, stress) * grid.weight
+            squares += _products(strain, strain) * grid.weight
+            forces += _products(stress, stress) * grid.weight
+            mean += _mean(stress)[0].T * grid.weight
         scale = float(torch.linalg.eigvalsh(self.voigt[image])[-1])
-        gram = _products(r[None], z)
-        return tuple(_symmetric(m).cpu().numpy() for m in (upper, gram, squares, forces / scale**2))  # pyright: ignore[reportReturnType]
+        z = grid.apply_green(self.green[image : image + 1], r)
+        found = {"upper": upper, "gram": _products(r, z), "squares": squares, "forces": forces / scale**2}
+        found = {name: _symmetric(matrix).cpu().numpy() for name, matrix in found.items()}
+        if lower:
+            found["lower"] = np.zeros((6, 6))
+        if lower and bool(self.positive[image]):
+            inverse = PhaseField(self.labels[image : image + 1], torch.linalg.inv(self._regular(image))[None])
+            for point in grid.points:
+                tau = self._reference_stress(image, grid.strain(z, point))
+                dual += _products(tau, inverse.stress(tau)) * grid.weight
+            work = -_products(u, r)
+            complementary = upper - work - work.T + dual
+            found["lower"] = _symmetric(mean @ torch.linalg.solve(complementary, mean.T)).cpu().numpy()
+        return found
+
+    def upper_bound(self, start: Tensor) -> np.ndarray:
+        """Upper bounds (images, 6, 6) now, from the residuals at the start: V − u_l·r⁰_k − u_k·r_l, no fields made."""
+        u = self.displacement.flatten(2)
+        first, now = start.flatten(2), self.residual.flatten(2)
+        change = (first @ u.transpose(1, 2) + u @ now.transpose(1, 2)) / self.grid.voxels
+        answer = self.voigt - change
+        return (0.5 * (answer + answer.transpose(1, 2))).cpu().numpy()
 
     def _regular(self, image: int) -> Tensor:
         """The table of one image, labels that do not occur set to the identity."""
@@ -585,7 +606,7 @@ def uniform_bounds(
 
     with torch.no_grad():
         clamped = solved(labels, table, "strain")
-        kinematic = clamped.trace(0)[0]
+        kinematic = clamped.trace(0)["upper"]
         steps = int(clamped.iterations.max())
         if not bool(clamped.positive[0]):
             return np.zeros((6, 6)), kinematic, steps
