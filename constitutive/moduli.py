@@ -25,11 +25,12 @@ from crystals.microstructure import Microstructure
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
 
-from .homogenization import Solve, check_phases, homogenize, relative_width, uniform_bounds
+from .homogenization import check_phases, homogenize, relative_width, uniform_bounds
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
 from .voxel_grid import VoxelGrid
 from .voxel_network import Guess, guess
+from .voxel_solver import Solve
 
 h5py: Any = _h5py  # comes without types
 #: The network reads moments of all six loads at once, 72 numbers a voxel.

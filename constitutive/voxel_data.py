@@ -21,9 +21,9 @@ from crystals import generators
 from crystals.microstructure import Microstructure
 from crystals.rotations import rotate_matrix
 
-from .homogenization import Solve
 from .phases import isotropic_stiffness
 from .voxel_grid import VoxelGrid
+from .voxel_solver import Solve
 
 h5py: Any = _h5py  # comes without types
 #: Families of images in the training set; the last is only ever tested on.

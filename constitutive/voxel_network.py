@@ -29,7 +29,7 @@ from torch import Tensor
 from crystals import mandel
 from crystals.rotations import mandel_rotation
 
-from .homogenization import Solve
+from .voxel_solver import Solve
 
 #: Relative floor below which an eigenvalue of a feature says nothing more.
 _FLOOR = 1e-7
