@@ -8,6 +8,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .bounds import hashin_shtrikman
 from .driver import PointResponse, constrained_response, load_path
 from .evaluator import Evaluator, first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
@@ -27,6 +28,7 @@ from .laws.polynomial import PolynomialLaw
 from .laws.symmetric import SymmetricLaw
 from .laws.von_mises import VonMisesLaw
 from .moduli import ModuliResult, moduli
+from .nonlinear_cell import CellPath, homogenize_path
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
 from .uniaxial import UniaxialStep, uniaxial
@@ -40,6 +42,7 @@ __all__ = [
     "VACUUM_PERMITTIVITY",
     "Audit",
     "Cell",
+    "CellPath",
     "ClassRanking",
     "ClassRow",
     "CrossValidation",
@@ -69,7 +72,9 @@ __all__ = [
     "fit_paths",
     "guarantee_table",
     "guarantees",
+    "hashin_shtrikman",
     "homogenize",
+    "homogenize_path",
     "load",
     "load_path",
     "moduli",

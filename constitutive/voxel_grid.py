@@ -187,6 +187,27 @@ class VoxelGrid:
                     matrix[place] = matrix[place] + term
         return matrix, matrix[0] + matrix[1] + matrix[2]
 
+    def gradient(self, displacement: Tensor, point: tuple[float, float, float]) -> Tensor:
+        """Gradient ∂u_i/∂X_J (…, i, J, nx, ny, nz) at one integration point of displacements (…, 3, nx, ny, nz)."""
+        x, y, z = point
+        hx, hy, hz = self.spacing
+        low = _interpolate(displacement, -1, z)
+        parts = [
+            _difference(_interpolate(low, -2, y), -3).div_(hx),
+            _interpolate(_difference(low, -2), -3, x).div_(hy),
+            _interpolate(_interpolate(_difference(displacement, -1), -2, y), -3, x).div_(hz),
+        ]
+        return torch.stack(parts, dim=-4)
+
+    def gradient_force(self, stress: Tensor, point: tuple[float, float, float]) -> Tensor:
+        """Adjoint of `gradient`: nodal forces (…, 3, nx, ny, nz) of stresses P_iJ (…, 3, 3, nx, ny, nz)."""
+        x, y, z = point
+        first, second, third = (stress[..., j, :, :, :] / h for j, h in enumerate(self.spacing))
+        low = _interpolate_adjoint(_difference_adjoint(first, -3), -2, y)
+        low += _difference_adjoint(_interpolate_adjoint(second, -3, x), -2)
+        high = _interpolate_adjoint(_interpolate_adjoint(third, -3, x), -2, y)
+        return _interpolate_adjoint(low, -1, z).add_(_difference_adjoint(high, -1))
+
     def wave_vectors(self) -> list[np.ndarray]:
         """Wave vector (3,) of the rotated scheme's gradient, real but for the common phase, on the half spectrum."""
         half = [np.pi * (np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)) for axis, n in enumerate(self.shape)]

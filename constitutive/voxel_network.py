@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from torch import Tensor
 
 from crystals import mandel
 from crystals.rotations import mandel_rotation
+
+from .voxel_solver import Solve
 
 #: Relative floor below which an eigenvalue of a feature says nothing more.
 _FLOOR = 1e-7
@@ -138,24 +141,54 @@ class VoxelNetwork(torch.nn.Module):
         self.centre.copy_(torch.tensor(mean))
         self.width.copy_(torch.tensor(np.maximum(spread, 1e-3)))
 
-    def forward(self, matrices: Tensor, lower: Tensor, root: Tensor) -> Tensor:
-        """Stiffness (n, 6, 6) inside the bounds."""
+    def prepare(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled matrices (n, m, 6, 6) and all 24 turned ones as inputs (n, 24, 21 m) of the body."""
         identity = torch.eye(6, dtype=matrices.dtype, device=matrices.device)
         scaled = (matrices - self.centre[:, None, None] * identity) / self.width[:, None, None]
-        a = self.shift * identity + torch.einsum("m,nmij->nij", self.weights, scaled)
         turned = torch.einsum("gik,nmkl,gjl->ngmij", self.turns, scaled, self.turns)
-        flat = mandel.pack_upper(turned).flatten(2)
-        answers = mandel.unpack_upper(self.body(flat))
-        a = a + torch.einsum("gki,ngkl,glj->nij", self.turns, answers, self.turns) / len(self.turns)
+        return scaled, mandel.pack_upper(turned).flatten(2)
+
+    def finish(self, scaled: Tensor, inputs: Tensor, lower: Tensor, root: Tensor) -> Tensor:
+        """Stiffness (n, 6, 6) inside the bounds, from what `prepare` made."""
+        identity = torch.eye(6, dtype=scaled.dtype, device=scaled.device)
+        a = self.shift * identity + torch.einsum("m,nmij->nij", self.weights, scaled)
+        answers = mandel.unpack_upper(self.body(inputs))
+        a = a + (self.turns.transpose(1, 2) @ answers @ self.turns).mean(dim=1)
         inside = torch.linalg.inv(identity + torch.linalg.matrix_exp(-a))
         guess = lower + root @ inside @ root
         return 0.5 * (guess + guess.transpose(1, 2))
+
+    def forward(self, matrices: Tensor, lower: Tensor, root: Tensor) -> Tensor:
+        """Stiffness (n, 6, 6) inside the bounds."""
+        return self.finish(*self.prepare(matrices), lower, root)
 
     def predict(self, trace: dict[str, np.ndarray]) -> np.ndarray:
         """Stiffness (n, 6, 6) from records of `steps` steps or more."""
         with torch.no_grad():
             parts = (torch.tensor(part) for part in features(trace, self.steps))
             return self(*parts).numpy()
+
+
+def observe(solve: Solve, steps: int) -> dict[str, np.ndarray]:
+    """Advance every image of a fresh batch by some steps and read off what `features` wants, (n, steps + 1, 6, 6)."""
+    never: Any = lambda product, *_: torch.zeros_like(product, dtype=torch.bool)  # noqa: E731
+    solve.advance(never, 0)
+    start = solve.residual.clone()
+    uppers = [solve.voigt.cpu().numpy()]
+    for _ in range(steps):
+        solve.advance(never, 1)
+        uppers.append(solve.upper_bound(start))
+    last = [solve.trace(i, lower=True) for i in range(solve.images)]
+    out = {name: np.zeros((solve.images, steps + 1, 6, 6)) for name in ("upper", "gram", "squares", "forces", "lower")}
+    out["upper"][:] = np.stack(uppers, axis=1)
+    for i, found in enumerate(last):
+        for name, value in found.items():
+            out[name][i, steps] = value
+        scale = np.linalg.eigvalsh(uppers[0][i])[-1]
+        shares = torch.bincount(solve.labels[i].reshape(-1).long(), minlength=solve.table.shape[1]) / solve.grid.voxels
+        table = solve.table[i]
+        out["forces"][i, 0] = torch.einsum("m,mij,mjk->ik", shares.to(table), table, table).cpu().numpy() / scale**2
+    return out
 
 
 def save_network(networks: dict[str, list[VoxelNetwork]], path: Path, description: dict[str, Any]) -> None:
@@ -193,3 +226,70 @@ def load_network(path: Path | None = None) -> tuple[dict[str, list[VoxelNetwork]
                 )
                 out[name].append(member.requires_grad_(False))
     return out, json.loads(metadata["description"])
+
+
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """What the networks say of one image.
+
+    Attributes
+    ----------
+    stiffness, lower, upper : (6, 6)
+        Mean over the ensemble, between the bounds after `steps` steps; `lower` is zero with pores.
+    error : float
+        Relative Frobenius error that nine in ten images like the training set stay below, within the bracket.
+    steps : int
+    """
+
+    stiffness: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    error: float
+    steps: int
+
+
+def guess(solve: Solve, gear: str, path: Path | None = None) -> list[Guess]:
+    """Learned stiffness of a fresh batch of images, all with pores or all without.
+
+    Parameters
+    ----------
+    solve : Solve
+        Not yet advanced, 'rotated' scheme.
+    gear : str
+        'fast' or 'accurate'.
+
+    Raises
+    ------
+    OSError
+        Where the trained model is missing.
+    """
+    networks, description = load_network(path)
+    name = f"{gear} {'solid' if bool(solve.positive.all()) else 'pores'}"
+    members = networks[name]
+    steps = members[0].steps
+    trace = observe(solve, steps)
+    answers = np.stack([member.predict(trace) for member in members])
+    mean = answers.mean(axis=0)
+    errors = expected_error(answers, trace, steps, description[name]["error"])
+    return [
+        Guess(mean[i], trace["lower"][i, steps], trace["upper"][i, steps], float(errors[i]), steps)
+        for i in range(len(mean))
+    ]
+
+
+def spread_and_width(answers: np.ndarray, trace: dict[str, np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spread of an ensemble (e, n, 6, 6) and width of the bracket, each relative to its mean, (n,)."""
+    size = np.linalg.norm(answers.mean(axis=0), axis=(1, 2))
+    spread = np.sqrt(np.mean(np.linalg.norm(answers - answers.mean(axis=0), axis=(2, 3)) ** 2, axis=0)) / size
+    width = np.linalg.norm(trace["upper"][:, steps] - trace["lower"][:, steps], axis=(1, 2)) / size
+    return spread, width
+
+
+def expected_error(
+    answers: np.ndarray, trace: dict[str, np.ndarray], steps: int, fitted: dict[str, float]
+) -> np.ndarray:
+    """Relative error (n,) at 90 %: exp(a + b log spread + c log width), conformal on images left out of training."""
+    spread, width = spread_and_width(answers, trace, steps)
+    tiny = 1e-12
+    predicted = fitted["a"] + fitted["b"] * np.log(spread + tiny) + fitted["c"] * np.log(width + tiny)
+    return np.minimum(np.exp(predicted), width)

@@ -16,8 +16,9 @@ from .command import check_output, json_option, main, sentence, show_result
               help="Material of a phase: 0=pore, 1='E=70 nu=0.2', 2='K=37 G=44', 'C11=168.4 C12=121.4 C44=75.4', "
               "copper.law. Without a number it serves all.")  # fmt: skip
 @click.option("--error", default=0.01, show_default=True, help="Relative error to stay below, for gear auto.")
-@click.option("--gear", type=click.Choice(["auto", "exact"]), default="auto", show_default=True,
-              help="auto: until the bracket is below --error. exact: converged.")  # fmt: skip
+@click.option("--gear", type=click.Choice(["auto", "fast", "accurate", "exact"]), default="auto",
+              show_default=True,
+              help="auto: until the bracket is below --error. exact: converged. fast, accurate: learned, inside bounds.")  # fmt: skip
 @click.option("--boundary", type=click.Choice(["periodic", "mirror", "uniform"]), default="periodic", show_default=True,
               help="For images that do not repeat: mirror (orthotropic result), uniform (bounds).")  # fmt: skip
 @click.option(
