@@ -20,8 +20,8 @@ from crystals.mandel import stiffness_to_voigt
 from crystals.rotations import mandel_rotation
 from crystals.structures import symmetrised
 
-from .crystal_graph import CrystalBatch, CrystalNetwork
-from .laws.polynomial import PolynomialLaw
+from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork
+from .laws.polynomial import PolynomialLaw, higher_order_polynomials
 
 SCHEMA = 1
 #: The model that answers where none is named: K and G of binary compounds (recipe in data/README.md).
@@ -54,6 +54,8 @@ class CrystalModuli:
         Whether the training data told directions. If not, C is near its isotropic average and K and G are what counts.
     notes : tuple of str
         What a user should know before using the figures.
+    third_order : (6, 6, 6) or None
+        Third-order constants ∂³W/∂E³, Mandel, GPa, in the frame of the structure, where the networks give them.
     """
 
     stiffness: np.ndarray = field(repr=False)
@@ -69,11 +71,20 @@ class CrystalModuli:
     unknown_elements: tuple[str, ...]
     directional: bool
     notes: tuple[str, ...]
+    third_order: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def law(self) -> PolynomialLaw:
-        """W = ½ E·C·E, ready for a solver, for small strains."""
-        return PolynomialLaw(self.group, 2, self.stiffness)
+        """W = ½ E·C·E, and + ⅙ C₃ E E E where third-order constants are known: made once, then ready for a solver."""
+        if self.third_order is None:
+            return PolynomialLaw(self.group, 2, self.stiffness)
+        basis = higher_order_polynomials(self.group, 3)
+        points = np.random.default_rng(0).normal(size=(4 * len(basis) + 8, 6))
+        # polynomials live in the standard frame
+        turned = points @ mandel_rotation(self.group.frame).T
+        energy = np.einsum("abc,na,nb,nc->n", self.third_order, turned, turned, turned) / 6.0
+        coefficients = np.linalg.lstsq(basis(points), energy, rcond=None)[0]
+        return PolynomialLaw(self.group, 3, self.stiffness, coefficients)
 
     def young(self, direction: Any) -> np.ndarray:
         """Young's modulus (GPa) along directions (..., 3) in the frame of the structure."""
@@ -172,11 +183,12 @@ class CrystalEnsemble:
             ) from error
         return cls(networks, about)
 
-    def logarithms(self, structure: Any) -> np.ndarray:
-        """log C (members, 6, 6) of a structure as it lies, Mandel, C in GPa."""
+    def tensors(self, structure: Any) -> dict[str, np.ndarray]:
+        """Every head's tensor (members, …) of a structure as it lies: 'stiffness' is log C, C in GPa, Mandel."""
         with torch.no_grad():
             batch = CrystalBatch.of([self.networks[0].sums(structure)])
-            return np.array([network(batch)["stiffness"][0].numpy() for network in self.networks])
+            found = [network(batch) for network in self.networks]
+        return {head: np.array([one[head][0].numpy() for one in found]) for head in self.networks[0].heads}
 
 
 @cache
@@ -216,7 +228,8 @@ def crystal_moduli(
     if not isinstance(ensemble, CrystalEnsemble):
         ensemble = CrystalEnsemble.read(ensemble)
     crystal = symmetrised(structure, symprec)
-    logarithms = ensemble.logarithms(crystal.atoms)
+    tensors = ensemble.tensors(crystal.atoms)
+    logarithms = tensors["stiffness"]
     found = logarithms.mean(axis=0)
     # of the idealised cell: its operations are exact
     standard = PointGroup.from_structure(crystal.atoms)
@@ -229,6 +242,11 @@ def crystal_moduli(
     spread = np.log(members).std(axis=0, ddof=1) if len(members) > 1 else np.zeros(2)
     errors = np.sqrt(np.square(ensemble.about["log_error"]) + spread**2)
     turn = mandel_rotation(crystal.axes)
+    third = None
+    if "third_order" in tensors:
+        third = THIRD_ORDER_UNIT * tensors["third_order"].mean(axis=0)
+        third = np.mean([_turned(one, third) for one in turns], axis=0)
+        third = _turned(turn, third)
     symbols = crystal.atoms.get_chemical_symbols()
     known = set(ensemble.about["elements"])
     unknown = tuple(sorted({s for s, z in zip(symbols, crystal.atoms.numbers, strict=True) if int(z) not in known}))
@@ -244,7 +262,12 @@ def crystal_moduli(
         turn @ stiffness @ turn.T, PointGroup(standard.symbol, crystal.axes @ standard.frame),
         crystal.atoms.get_chemical_formula("metal"), bulk, shear, bulk * float(errors[0]), shear * float(errors[1]),
         crystal.displacement, crystal.strain, residual, unknown, bool(ensemble.about["directional"]), tuple(notes),
+        third,
     )  # fmt: skip
+
+
+def _turned(turn: np.ndarray, third: np.ndarray) -> np.ndarray:
+    return np.einsum("ai,bj,ck,ijk->abc", turn, turn, turn, third, optimize=True)
 
 
 def _exponential(matrix: np.ndarray) -> np.ndarray:
