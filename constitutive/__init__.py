@@ -8,9 +8,11 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli
 from .driver import PointResponse, constrained_response, load_path
 from .evaluator import first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
+from .fitting.elastic_table import ElasticTable, elastic_table
 from .fitting.fit import CrossValidation, cross_validate, fit
 from .fitting.parametric_fit import fit_parametric
 from .fitting.path_fit import fit_paths, path_error, path_stress
@@ -39,6 +41,9 @@ __all__ = [
     "ClassRanking",
     "ClassRow",
     "CrossValidation",
+    "CrystalEnsemble",
+    "CrystalModuli",
+    "ElasticTable",
     "InternalVariableLaw",
     "Guarantees",
     "Law",
@@ -55,6 +60,8 @@ __all__ = [
     "audit",
     "constrained_response",
     "cross_validate",
+    "crystal_moduli",
+    "elastic_table",
     "ellipticity_limit",
     "first_piola",
     "first_piola_electromechanical",
