@@ -9,9 +9,11 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 
 from .audit import Audit, audit
 from .bounds import hashin_shtrikman
+from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli
 from .driver import PointResponse, constrained_response, load_path
 from .evaluator import Evaluator, first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
+from .fitting.elastic_table import ElasticTable, elastic_table
 from .fitting.fit import CrossValidation, cross_validate, fit
 from .fitting.least_squares import predicted_stress
 from .fitting.parametric_fit import fit_parametric
@@ -47,6 +49,9 @@ __all__ = [
     "ClassRow",
     "CrossValidation",
     "Evaluator",
+    "CrystalEnsemble",
+    "CrystalModuli",
+    "ElasticTable",
     "InternalVariableLaw",
     "Guarantees",
     "Law",
@@ -64,6 +69,8 @@ __all__ = [
     "audit",
     "constrained_response",
     "cross_validate",
+    "crystal_moduli",
+    "elastic_table",
     "ellipticity_limit",
     "first_piola",
     "first_piola_electromechanical",

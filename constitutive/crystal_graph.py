@@ -29,6 +29,8 @@ from crystals.spherical import coupling, piezoelectric_harmonics, symmetric_tens
 
 #: What a head gives: (degree, natural parity, tensors (2l+1, …)) of each part.
 HEADS = ("stiffness", "third_order", "piezoelectric")
+#: The head 'third_order' times this (GPa) is the third-order constants, so that its numbers are of order one.
+THIRD_ORDER_UNIT = 1000.0
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,7 @@ class _Layer(nn.Module):
         self.right = nn.ModuleList([nn.Linear(channels, products, bias=False) for _ in range(reach)])
         natural = [sum(path == (l, True) for path in paths) for l in range(degree + 1)]
         self.mix = nn.ModuleDict(
-            {
-                str(l): nn.Linear(channels + natural[l] * products, channels, bias=False)
-                for l in range(1, degree + 1)
-            }
+            {str(l): nn.Linear(channels + natural[l] * products, channels, bias=False) for l in range(1, degree + 1)}
         )
         inputs = channels * (2 + 2 * degree) + natural[0] * products
         self.norm = nn.LayerNorm(inputs)
@@ -245,11 +244,12 @@ class CrystalNetwork(nn.Module):
         self.register_buffer("sum_scale", torch.ones(radial, (degree + 1) ** 2))
         self.embedding = nn.Embedding(119, channels)
         nn.init.normal_(self.embedding.weight, std=0.1)
-        self.properties = nn.Sequential(nn.Linear(features.shape[1], channels), nn.SiLU(), nn.Linear(channels, channels))
-        self.density = nn.Linear(1, channels)
-        self.rounds = nn.ModuleList(
-            [_Layer(channels, products, radial, degree, reach, dropout, first=t == 0) for t in range(layers)]
+        self.properties = nn.Sequential(
+            nn.Linear(features.shape[1], channels), nn.SiLU(), nn.Linear(channels, channels)
         )
+        self.density = nn.Linear(1, channels)
+        rounds = [_Layer(channels, products, radial, degree, reach, dropout, first=t == 0) for t in range(layers)]
+        self.rounds, paths = nn.ModuleList(rounds), rounds[-1].paths
         self.site = nn.Sequential(nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, 2 * channels))
         scalars = sum(l == 0 for found in parts.values() for l, _, _ in found)
         self.whole = nn.Sequential(
@@ -257,7 +257,7 @@ class CrystalNetwork(nn.Module):
         )
         self.scalars = nn.Linear(channels, scalars)
         self.register_buffer("scalar_offset", torch.zeros(scalars))
-        odd = {key[0]: sum(path == (key[0], False) for path in self.rounds[-1].paths) for key in _pseudo(parts)}
+        odd = {key[0]: sum(path == (key[0], False) for path in paths) for key in _pseudo(parts)}
         self.tensors = nn.ModuleDict()
         self.amounts = nn.ModuleDict()
         for head, found in parts.items():

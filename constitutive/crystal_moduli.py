@@ -20,13 +20,15 @@ from crystals.mandel import stiffness_to_voigt
 from crystals.rotations import mandel_rotation
 from crystals.structures import symmetrised
 
-from .crystal_graph import CrystalBatch, CrystalNetwork
-from .laws.polynomial import PolynomialLaw
+from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork
+from .laws.polynomial import PolynomialLaw, higher_order_polynomials
 
 SCHEMA = 1
+_MODELS = Path(__file__).parent / "models"
 #: The model that answers where none is named: K and G of binary compounds (recipe in data/README.md).
-DEFAULT_MODEL = Path(__file__).parent / "models" / "binary_moduli.safetensors"
+DEFAULT_MODEL = _MODELS / "binary_moduli.safetensors"
 _CONTENT = "constitutive crystal networks"
+_STRUCTURES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".xsf", ".cell", ".res", ".gen", ".traj")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class CrystalModuli:
         Whether the training data told directions. If not, C is near its isotropic average and K and G are what counts.
     notes : tuple of str
         What a user should know before using the figures.
+    third_order : (6, 6, 6) or None
+        Third-order constants ∂³W/∂E³, Mandel, GPa, in the frame of the structure, where the networks give them.
+    max_strain : float
+        |E| that the training data reached; infinite for a stiffness alone.
     """
 
     stiffness: np.ndarray = field(repr=False)
@@ -69,15 +75,62 @@ class CrystalModuli:
     unknown_elements: tuple[str, ...]
     directional: bool
     notes: tuple[str, ...]
+    third_order: np.ndarray | None = field(default=None, repr=False)
+    max_strain: float = float("inf")
 
     @property
     def law(self) -> PolynomialLaw:
-        """W = ½ E·C·E, ready for a solver, for small strains."""
-        return PolynomialLaw(self.group, 2, self.stiffness)
+        """W = ½ E·C·E, and + ⅙ C₃ E E E where third-order constants are known: made once, then ready for a solver."""
+        if self.third_order is None:
+            return PolynomialLaw(self.group, 2, self.stiffness)
+        basis = higher_order_polynomials(self.group, 3)
+        points = np.random.default_rng(0).normal(size=(4 * len(basis) + 8, 6))
+        # polynomials live in the standard frame
+        turned = points @ mandel_rotation(self.group.frame).T
+        energy = np.einsum("abc,na,nb,nc->n", self.third_order, turned, turned, turned) / 6.0
+        coefficients = np.linalg.lstsq(basis(points), energy, rcond=None)[0]
+        return PolynomialLaw(self.group, 3, self.stiffness, coefficients, max_strain=self.max_strain)
 
     def young(self, direction: Any) -> np.ndarray:
         """Young's modulus (GPa) along directions (..., 3) in the frame of the structure."""
         return moduli.young(self.stiffness, np.asarray(direction, dtype=float))
+
+    def plot(self, path: str | Path) -> None:
+        """Draw Young's modulus (GPa) against direction in the planes xy, xz and yz of the structure's frame."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        angle = np.linspace(0.0, 2.0 * np.pi, 361)
+        figure, axes = plt.subplots(1, 3, figsize=(9.0, 3.4), subplot_kw={"projection": "polar"}, layout="constrained")
+        for axis, (first, second, title) in zip(axes, ((0, 1, "xy"), (0, 2, "xz"), (1, 2, "yz")), strict=True):
+            direction = np.cos(angle)[:, None] * np.eye(3)[first] + np.sin(angle)[:, None] * np.eye(3)[second]
+            axis.plot(angle, self.young(direction))
+            axis.set_ylim(bottom=0.0)
+            axis.set_title(title)
+        told = "" if self.directional else " (directions were not in the training data)"
+        figure.suptitle(f"Young's modulus of {self.formula}, GPa{told}")
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+
+    def save(self, path: str | Path) -> None:
+        """Write what `to_dict` holds (.json), or the law (.law).
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".law":
+            law = self.law
+            law.metadata = {"source": "crystal_moduli", **{key: value for key, value in self.to_dict().items()}}
+            law.save(path)
+        elif path.suffix == ".json":
+            path.write_text(json.dumps(self.to_dict(), indent=2))
+        else:
+            raise ValueError(f"CrystalModuli.save: expected a name that ends in .json or .law, got {str(path)!r}.")
 
     def elastic_constants(self) -> dict[str, float]:
         """Independent constants of the class by their Voigt names, in the standard frame, GPa."""
@@ -172,16 +225,25 @@ class CrystalEnsemble:
             ) from error
         return cls(networks, about)
 
-    def logarithms(self, structure: Any) -> np.ndarray:
-        """log C (members, 6, 6) of a structure as it lies, Mandel, C in GPa."""
+    def tensors(self, structure: Any) -> dict[str, np.ndarray]:
+        """Every head's tensor (members, …) of a structure as it lies: 'stiffness' is log C, C in GPa, Mandel."""
         with torch.no_grad():
             batch = CrystalBatch.of([self.networks[0].sums(structure)])
-            return np.array([network(batch)["stiffness"][0].numpy() for network in self.networks])
+            found = [network(batch) for network in self.networks]
+        return {head: np.array([one[head][0].numpy() for one in found]) for head in self.networks[0].heads}
+
+
+def _read(model: str | Path) -> CrystalEnsemble:
+    path = Path(model)
+    shipped = _MODELS / f"{path.stem}.safetensors"
+    if path in (shipped, Path(path.stem)) and shipped.is_file():
+        return _shipped(shipped)
+    return CrystalEnsemble.read(path)
 
 
 @cache
-def _default() -> CrystalEnsemble:
-    return CrystalEnsemble.read(DEFAULT_MODEL)
+def _shipped(path: Path) -> CrystalEnsemble:
+    return CrystalEnsemble.read(path)
 
 
 def crystal_moduli(
@@ -193,8 +255,10 @@ def crystal_moduli(
     ----------
     structure : pymatgen Structure, ASE Atoms or path
         CIF, POSCAR, extended XYZ …
-    model : CrystalEnsemble or path, optional
-        Networks to ask; those that ship with the package by default.
+    model : CrystalEnsemble, path or str, optional
+        Networks to ask. Two ship with the package: 'binary_moduli' (bulk and shear modulus of inorganic crystals, the
+        default) and 'emt_alloys' (C and third-order constants of alloys of Al, Ni, Cu, Pd, Ag, Pt, Au as ASE's EMT has
+        them, to |E| = 0.045).
     symprec : float
         Distance (Å) within which atoms count as equivalent. The structure is made exactly symmetric first.
 
@@ -212,11 +276,10 @@ def crystal_moduli(
     C = exp(mean of the networks' log C), projected on the group's invariant matrices: symmetric, positive definite, and
     rotated with the structure.
     """
-    ensemble = _default() if model is None else model
-    if not isinstance(ensemble, CrystalEnsemble):
-        ensemble = CrystalEnsemble.read(ensemble)
+    ensemble = model if isinstance(model, CrystalEnsemble) else _read(DEFAULT_MODEL if model is None else model)
     crystal = symmetrised(structure, symprec)
-    logarithms = ensemble.logarithms(crystal.atoms)
+    tensors = ensemble.tensors(crystal.atoms)
+    logarithms = tensors["stiffness"]
     found = logarithms.mean(axis=0)
     # of the idealised cell: its operations are exact
     standard = PointGroup.from_structure(crystal.atoms)
@@ -229,6 +292,11 @@ def crystal_moduli(
     spread = np.log(members).std(axis=0, ddof=1) if len(members) > 1 else np.zeros(2)
     errors = np.sqrt(np.square(ensemble.about["log_error"]) + spread**2)
     turn = mandel_rotation(crystal.axes)
+    third = None
+    if "third_order" in tensors:
+        third = THIRD_ORDER_UNIT * tensors["third_order"].mean(axis=0)
+        third = np.mean([_turned(one, third) for one in turns], axis=0)
+        third = _turned(turn, third)
     symbols = crystal.atoms.get_chemical_symbols()
     known = set(ensemble.about["elements"])
     unknown = tuple(sorted({s for s, z in zip(symbols, crystal.atoms.numbers, strict=True) if int(z) not in known}))
@@ -244,7 +312,18 @@ def crystal_moduli(
         turn @ stiffness @ turn.T, PointGroup(standard.symbol, crystal.axes @ standard.frame),
         crystal.atoms.get_chemical_formula("metal"), bulk, shear, bulk * float(errors[0]), shear * float(errors[1]),
         crystal.displacement, crystal.strain, residual, unknown, bool(ensemble.about["directional"]), tuple(notes),
+        third, float(ensemble.about.get("max_strain", np.inf)),
     )  # fmt: skip
+
+
+def _turned(turn: np.ndarray, third: np.ndarray) -> np.ndarray:
+    return np.einsum("ai,bj,ck,ijk->abc", turn, turn, turn, third, optimize=True)
+
+
+def is_structure(path: str | Path) -> bool:
+    """Whether a file is a crystal structure by its name: CIF, POSCAR, CONTCAR, extended XYZ, and other names ASE knows."""
+    path = Path(path)
+    return path.suffix.lower() in _STRUCTURES or path.name.upper().startswith(("POSCAR", "CONTCAR"))
 
 
 def _exponential(matrix: np.ndarray) -> np.ndarray:

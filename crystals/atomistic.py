@@ -242,9 +242,7 @@ def strained_states(
         header = {} if kept is None else kept.header
         if "cell" in header:
             # the very numbers, so that resumed states are those of one run
-            reference = Atoms(
-                symbols, cell=np.array(header["cell"]), positions=np.array(header["positions"]), pbc=True
-            )
+            reference = Atoms(symbols, cell=np.array(header["cell"]), positions=np.array(header["positions"]), pbc=True)
             stiffness, released = np.array(header["stiffness"]), np.array(header["released"])
         else:
             reference = relax_cell(start, factory)
@@ -261,7 +259,9 @@ def strained_states(
         strains = plan_strains(number, max_strain, seed, group)
         results: dict[int, dict[str, Any]] = {} if kept is None else dict(kept.states)
         missing = [place for place in range(number) if place not in results]
-        bar = tqdm(total=number, initial=number - len(missing), desc="strained cells", unit="state", disable=not progress)
+        bar = tqdm(
+            total=number, initial=number - len(missing), desc="strained cells", unit="state", disable=not progress
+        )
         with bar:
             for place, found in _computed(strains, missing, reference, calculator, released, workers):
                 results[place] = found
@@ -324,9 +324,7 @@ def gathered_states(
             f"strained_states: expected most of {len(strains)} states to count, got {len(reasons)} left out, the first: "
             f"{reason}. Use a smaller --max-strain, or check structure and calculator."
         )
-    arrays: dict[str, Any] = {
-        name: np.array([results[place][name] for place in places]) for name in results[places[0]]
-    }
+    arrays: dict[str, Any] = {name: np.array([results[place][name] for place in places]) for name in results[places[0]]}
     acoustic = arrays.get("acoustic")
     if acoustic is not None:
         arrays["flags"] = (acoustic <= 0).astype(np.int8)

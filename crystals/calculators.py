@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial

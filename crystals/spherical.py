@@ -150,13 +150,13 @@ def symmetric_tensor_harmonics(order: int) -> tuple[tuple[int, np.ndarray], ...]
         for degree, part in ((0, basis[:, :1].T), (2, basis[:, 1:].T)):
             for joint in range(abs(lower_degree - degree), lower_degree + degree + 1):
                 tensors = np.einsum("abc,a...,bi->c...i", coupling(lower_degree, degree, joint), lower, part)
-                tensors = sum(np.moveaxis(tensors, -1, axis) for axis in range(1, order + 1)) / order
+                tensors = np.mean([np.moveaxis(tensors, -1, axis) for axis in range(1, order + 1)], axis=0)
                 # Gram–Schmidt against those of the same degree: equal components are in proportion (Schur)
                 for _ in range(2):
                     for other_degree, other in found:
                         if other_degree == joint:
                             tensors = tensors - np.vdot(other[0], tensors[0]) * other
-                size = np.linalg.norm(tensors[0])
+                size = float(np.linalg.norm(tensors[0]))
                 if size > 1e-9:
                     found.append((joint, tensors / size))
     found.sort(key=lambda item: item[0])

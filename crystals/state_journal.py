@@ -34,7 +34,7 @@ class StateJournal:
         identity = json.loads(json.dumps(identity))
         if path.is_file():
             self._read(identity)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, closed in close()
+        self._file = open(path, "a", encoding="utf-8")
         if not self.header:
             self._append({"identity": identity})
             self.header["identity"] = identity

@@ -231,7 +231,10 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
         `conventional_axes`, so `PointGroup.from_structure` of the result has the identity as its frame (but for the
         settings whose x is not along a).
     """
-    conventional = _conventional("standard_primitive", structure, symprec)
+    return _primitive(_conventional("standard_primitive", structure, symprec))
+
+
+def _primitive(conventional: _Conventional) -> Atoms:
     found = conventional.found
     # spglib's idealised cell in the chosen basis: cell' = basis · cell, coordinates' = (basisᵀ)⁻¹ coordinates
     cell = conventional.basis @ np.asarray(found.std_lattice)
@@ -298,7 +301,7 @@ def symmetrised(structure: Any, symprec: float = 0.01) -> Symmetrised:
     gradient = np.linalg.solve(standard, lattice)
     strain = 0.5 * (gradient @ gradient.T - np.eye(3))
     return Symmetrised(
-        standard_primitive(atoms, symprec), _axes(conventional.cell), float(np.linalg.norm(moved, axis=1).max()),
+        _primitive(conventional), _axes(conventional.cell), float(np.linalg.norm(moved, axis=1).max()),
         float(np.linalg.norm(strain)),
     )  # fmt: skip
 

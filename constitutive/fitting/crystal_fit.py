@@ -13,7 +13,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..crystal_graph import CrystalBatch, bulk_and_shear
+from ..crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, bulk_and_shear, stiffness
 
 #: Loss of each crystal (k,) from what the network gives for them and their places in the data.
 Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
@@ -137,6 +137,28 @@ def moduli_loss(
         wanted, scale = target[places].to(found), unit.to(found)
         missed = absolute * ((found - wanted) / scale).abs() + (1 - absolute) * torch.log(found / wanted).abs()
         return missed.sum(dim=1) + isotropy * anisotropic_part(logarithm).square().sum(dim=(1, 2))
+
+    return loss
+
+
+def law_loss(
+    constants: np.ndarray, strains: np.ndarray, stresses: np.ndarray
+) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
+    """Loss of a network with stiffness and third-order heads on stiffness and stress of every crystal.
+
+    Relative Frobenius error of C (k, 6, 6) plus relative error of S = C E + ½ C₃ E E at strains (k, n, 6); GPa, Mandel,
+    in the frame in which the lattice sums were taken.
+    """
+    wanted = [torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (constants, strains, stresses)]
+
+    def loss(outputs: dict[str, Tensor], places: Tensor) -> Tensor:
+        true, strain, stress = (part[places].to(outputs["stiffness"]) for part in wanted)
+        found = stiffness(outputs["stiffness"])
+        third = THIRD_ORDER_UNIT * outputs["third_order"]
+        predicted = strain @ found + 0.5 * torch.einsum("kabc,knb,knc->kna", third, strain, strain)
+        first = torch.linalg.vector_norm(found - true, dim=(1, 2)) / torch.linalg.vector_norm(true, dim=(1, 2))
+        missed = torch.linalg.vector_norm(predicted - stress, dim=(1, 2))
+        return first + missed / torch.linalg.vector_norm(stress, dim=(1, 2))
 
     return loss
 

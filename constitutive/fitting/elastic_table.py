@@ -130,8 +130,8 @@ def elastic_table(data: StrainData, order: int = 3) -> ElasticTable:
         raise ValueError("elastic_table: expected data with a point group, got none. Name the reference structure.")
     if order not in (2, 3, 4):
         raise ValueError(f"elastic_table: expected an order of 2, 3 or 4, got {order!r}. Fifth order has no names.")
-    symbol = data.group.laue.symbol
-    groups = _folds(data)
+    group = data.group
+    symbol, groups = group.laue.symbol, _folds(data)
     # the unknowns of a degree, and seven equations a state of which a third are kept in hand
     unknowns = np.cumsum([invariant_count(symbol, d) for d in range(1, LARGEST_DEGREE + 1)])
     degrees = [d for d in range(max(order, 2), LARGEST_DEGREE + 1) if 1.5 * unknowns[d - 1] < 6 * len(data)]
@@ -153,15 +153,15 @@ def elastic_table(data: StrainData, order: int = 3) -> ElasticTable:
         spread = (len(groups) - 1) / len(groups) * np.sum((folds - folds.mean(axis=0)) ** 2, axis=0)
         truncation = [np.abs(_constants(fitted, symbol, n) - values) for fitted in neighbours]
         deviation = np.sqrt(spread + (np.min(truncation, axis=0) ** 2 if truncation else 0.0))
-        names = independent_constants(data.group, n)
+        names = independent_constants(group, n)
         constants[n] = {
             name: (float(value), float(error)) for name, value, error in zip(names, values, deviation, strict=True)
         }
-    stiffness = stiffness_from_constants(data.group, {name: value for name, (value, _) in constants[2].items()})
+    stiffness = stiffness_from_constants(group, {name: value for name, (value, _) in constants[2].items()})
     given = data.provenance.get("stiffness")
-    differences = None if given is None else elastic_constants(np.array(given), data.group)
+    differences = None if given is None else elastic_constants(np.array(given), group)
     return ElasticTable(
-        data.group, constants, differences, stiffness, bool(is_stable(stiffness)), _averages(stiffness), best, residual,
+        group, constants, differences, stiffness, bool(is_stable(stiffness)), _averages(stiffness), best, residual,
         errors[best], len(data), data.units,
     )  # fmt: skip
 

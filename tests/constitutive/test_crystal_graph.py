@@ -29,7 +29,9 @@ def quartz(number: int = 152) -> Atoms:
     """P3₁21; its mirror image is P3₂21 (154)."""
     c = {152: 0.1191, 154: -0.1191}[number]
     o = {152: (0.4135, 0.2669, c), 154: (0.4135, 0.1466, -c)}[number]
-    return from_spacegroup(["Si", "O"], [(0.4697, 0, 0), o], spacegroup=number, cellpar=[4.916, 4.916, 5.405, 90, 90, 120])
+    return from_spacegroup(
+        ["Si", "O"], [(0.4697, 0, 0), o], spacegroup=number, cellpar=[4.916, 4.916, 5.405, 90, 90, 120]
+    )
 
 
 CRYSTALS = {
@@ -276,7 +278,9 @@ def problem() -> tuple[CrystalNetwork, list, np.ndarray]:
     cells += [bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.2), bulk("Si", a=5.43)]
     crystals = [pair_sums(atoms) for atoms in cells]
     made.set_scales(crystals)
-    moduli = np.array([[140, 48], [100, 30], [76, 26], [180, 76], [180, 27], [24, 15], [160, 130], [98, 66]], dtype=float)
+    moduli = np.array(
+        [[140, 48], [100, 30], [76, 26], [180, 76], [180, 27], [24, 15], [160, 130], [98, 66]], dtype=float
+    )
     return made.double(), crystals, moduli
 
 
@@ -285,7 +289,14 @@ def test_training_lowers_the_loss_and_resumes(tmp_path):
     losses: list[float] = []
     made, crystals, moduli = problem()
     train_network(
-        made.train(), crystals, moduli_loss(*moduli.T), epochs=30, batch=4, rate=1e-2, seed=3, report=lambda _, v: losses.append(v)
+        made.train(),
+        crystals,
+        moduli_loss(*moduli.T),
+        epochs=30,
+        batch=4,
+        rate=1e-2,
+        seed=3,
+        report=lambda _, v: losses.append(v),
     )
     assert losses[-1] < 0.5 * losses[0]
 

@@ -133,7 +133,12 @@ def law_and_data(noise: float = 0.0, shift: float = 0.0) -> tuple[PolynomialLaw,
         gradient @ mandel.from_mandel(stress) @ np.swapaxes(gradient, 1, 2) / np.linalg.det(gradient)[:, None, None]
     )
     data = StrainData(
-        strain=strain, stress=stress, energy=np.asarray(energy), deformation_gradient=gradient, cauchy=cauchy, group=group
+        strain=strain,
+        stress=stress,
+        energy=np.asarray(energy),
+        deformation_gradient=gradient,
+        cauchy=cauchy,
+        group=group,
     )
     return law, data.referred_to((1 + shift) * np.eye(3)) if shift else data
 

@@ -1,0 +1,43 @@
+"""What `constitutive moduli` does with crystal structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .command import check_output, show_result
+
+
+def crystal_command(
+    structures: tuple[Path, ...], model: str, output: Path | None, plot: Path | None, as_json: bool
+) -> None:
+    """Print the moduli of one structure, or a line for each of several; write the result and the picture of one."""
+    from ..crystal_moduli import crystal_moduli
+
+    if len(structures) > 1 and (output is not None or plot is not None):
+        raise ValueError(
+            f"--output, --plot: expected one structure, got {len(structures)}. Use --json for several, or one at a time."
+        )
+    if output is not None:
+        check_output(output, (".json", ".law"), structures[0])
+    if plot is not None:
+        check_output(plot, (".png", ".pdf", ".svg"), structures[0], "--plot")
+    results = [crystal_moduli(path, model=model) for path in structures]
+    written = []
+    for path, write in ((output, results[0].save), (plot, results[0].plot)):
+        if path is not None:
+            write(path)
+            written.append(str(path))
+    if len(results) == 1:
+        human = "\n".join([str(results[0]), *(f"written to {name}" for name in written)])
+        show_result(human, {**results[0].to_dict(), "written": written}, as_json)
+        return
+    lines = [f"{'':<28}{'group':<8}{'bulk, GPa':>16}{'shear, GPa':>16}"]
+    for path, one in zip(structures, results, strict=True):
+        lines.append(
+            f"{path.name[:27]:<28}{one.group.symbol:<8}{one.bulk:>8.1f} ± {one.bulk_std:<5.1f}{one.shear:>8.1f} ± "
+            f"{one.shear_std:<5.1f}" + (f" unknown: {', '.join(one.unknown_elements)}" if one.unknown_elements else "")
+        )
+    notes = sorted({note for one in results for note in one.notes if not one.unknown_elements})
+    lines += [f"note: {note}" for note in notes]
+    machine = [{"structure": str(path), **one.to_dict()} for path, one in zip(structures, results, strict=True)]
+    show_result("\n".join(lines), {"structures": machine}, as_json)
