@@ -170,7 +170,9 @@ def main() -> None:
     whole, value = flops(law)
     peak = dgemm()
     moved = 8 * (6 + 1 + 6 + 21) + 1
-    print(f"\nroofline: {whole} FLOP and {moved} bytes a point ({value} FLOP for stress alone), {whole / moved:.0f} FLOP a byte")
+    print(
+        f"\nroofline: {whole} FLOP and {moved} bytes a point ({value} FLOP for stress alone), {whole / moved:.0f} FLOP a byte"
+    )
     share = rates["C"] * whole / peak
     print(f"DGEMM {peak / 1e9:.1f} GFLOP/s here, C {rates['C'] * whole / 1e9:.1f}: {100 * share:.0f} % of it")
     theirs, ours = eager.response(some), c.response(some)

@@ -48,11 +48,18 @@ def main() -> None:
     strain = np.resize(ball_strains(0.1, 2**16, np.random.default_rng(0)), (POINTS, 6))
     on_device = torch.from_numpy(strain).cuda()
     whole, _ = flops(law)
-    print(f"{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, float64, {POINTS} points, {whole} FLOP a point")
+    print(
+        f"{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, float64, {POINTS} points, {whole} FLOP a point"
+    )
     for name, backend in (("torch, eager", "torch"), ("torch, compiled", "compiled")):
         tool = Evaluator(there, backend)
-        device, end = rate(lambda t=tool: t.response(on_device), POINTS), rate(lambda t=tool: t.response(strain), POINTS)
-        print(f"{name:<18} on the device {device:.3g} points/s, {device * whole / 1e12:.2f} TFLOP/s; end to end {end:.3g} points/s")
+        device, end = (
+            rate(lambda t=tool: t.response(on_device), POINTS),
+            rate(lambda t=tool: t.response(strain), POINTS),
+        )
+        print(
+            f"{name:<18} on the device {device:.3g} points/s, {device * whole / 1e12:.2f} TFLOP/s; end to end {end:.3g} points/s"
+        )
     pinned = torch.empty(2**27, dtype=torch.float64, pin_memory=True)
     target = torch.empty_like(pinned, device="cuda")
     bus = rate(lambda: target.copy_(pinned, non_blocking=True), 8 * pinned.numel())
