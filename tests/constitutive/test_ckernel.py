@@ -60,14 +60,12 @@ def test_c_is_torch_for_every_class(symbol: str, measure: float) -> None:
     assert error(some_law(symbol, measure=measure)) < 1e-13
 
 
-@pytest.mark.parametrize(
-    ("symbol", "form"), [("m-3m", "average"), ("-3m", "directions"), ("-1", "average"), ("m-3", "directions")]
-)
+@pytest.mark.parametrize(("symbol", "form"), [("m-3m", "average"), ("-3m", "directions"), ("m-3", "directions")])
 def test_c_is_torch_for_every_form(symbol: str, form: str) -> None:
     assert error(some_law(symbol, form, -1.0, order=2)) < 1e-13
 
 
-@pytest.mark.parametrize("widths", [(1,), (7,), (8, 8, 8), (3, 17)])
+@pytest.mark.parametrize("widths", [(1,), (3, 17, 8)])
 def test_any_number_and_width_of_layers(widths: tuple[int, ...]) -> None:
     assert error(some_law("4/mmm", widths=widths, order=1)) < 1e-12  # at order 1 C(0) is a network's, and may be small
 
@@ -239,7 +237,7 @@ class TestCache:
 
 def test_an_exported_law_checks_itself(tmp_path: Path) -> None:
     law = tmp_path / "9 of-copper.law"
-    some_law("m-3m", measure=-1.0, order=4).save(law)
+    some_law("m-3m", measure=-1.0).save(law)
     target = tmp_path / "9 of-copper.c"
     result = CliRunner().invoke(main, ["export", str(law), "--to", "c", "-o", str(target), "--json"])
     assert result.exit_code == 0, result.output

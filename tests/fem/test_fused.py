@@ -75,7 +75,7 @@ def differences(ours, theirs) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     ("cell", "degree", "rule"),
-    [("hexahedron", 1, 2), ("tetrahedron", 1, 1), ("tetrahedron", 2, 2), ("hexahedron", 2, 3)],
+    [("hexahedron", 1, 2), ("tetrahedron", 1, 1), ("tetrahedron", 2, 2)],
 )
 def test_same_vector_and_matrix(cube, cell: str, degree: int, rule: int) -> None:
     u, left, _ = cube((2, 1, 2), cell, degree, size=(1.0, 0.7, 0.9))
