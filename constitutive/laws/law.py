@@ -398,14 +398,16 @@ def _rotation(where: str, orientation: Any, n: int) -> torch.Tensor:
             f"{where}: expected orientation of shape (3, 3) or {(n, 3, 3)}, got {array.shape}. Give Q, crystal → sample, "
             "for all points or for each."
         )
-    # whole rows of points, in parts that stay in cache: checking must not take longer than evaluating
+    # Orthonormal a, b and c = a × b: a quick test that doubts too much, in parts that stay in cache, since checking must
+    # not take longer than evaluating. What it doubts goes through the full test.
     for start in range(0, n if array.ndim == 3 else 1, 2048):
-        a, b, c = (array[start : start + 2048] if array.ndim == 3 else array[None]).transpose(1, 2, 0).copy()
-        pairs = ((a, a, 1.0), (b, b, 1.0), (c, c, 1.0), (a, b, 0.0), (a, c, 0.0), (b, c, 0.0))
-        defect = np.max([np.abs(x[0] * y[0] + x[1] * y[1] + x[2] * y[2] - product).max() for x, y, product in pairs])
-        volume = (
-            a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
-        )
-        if not (defect <= 1e-8 and volume.min() > 0.0):
-            check_rotation(f"{where}(orientation)", array)
+        part = array[start : start + 2048] if array.ndim == 3 else array[None]
+        a, b, c = part.transpose(1, 2, 0).copy()
+        aa, bb, ab = (np.einsum("in,in->n", x, y) for x, y in ((a, a), (b, b), (a, b)))
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            c[i] -= a[j] * b[k]
+            c[i] += a[k] * b[j]
+        defect = (aa - 1.0) ** 2 + (bb - 1.0) ** 2 + ab * ab + np.einsum("in,in->n", c, c)
+        if not defect.max(initial=0.0) <= 1e-16:
+            check_rotation(f"{where}(orientation)", part)
     return torch.from_numpy(array)

@@ -24,7 +24,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_help_fits_a_screen_and_every_command_has_an_example() -> None:
     code, text, _ = run("--help")
     assert code == 0 and len(text.splitlines()) < 25
-    for command in ("atoms", "fit", "classes", "audit", "drive", "show", "report", "families"):
+    for command in ("atoms", "fit", "classes", "audit", "drive", "export", "show", "report", "families"):
         assert command in text
         assert f"constitutive {command}" in run(command, "--help")[1]
 
