@@ -154,6 +154,7 @@ class QuadratureMaterial:
         self.dx = ufl.Measure(
             "dx", domain=mesh, metadata={"quadrature_degree": self.degree, "quadrature_scheme": "default"}, **marked
         )
+        self._check_cells(where)
         self.weight_ufl = weight_ufl(mesh, self.section)
         self.orientation = None
         if orientation is not None:
@@ -230,6 +231,21 @@ class QuadratureMaterial:
     def _reader(self, expression: Any) -> Any:
         compiled = self._compile(expression)
         return lambda: self._evaluate(compiled, 9)
+
+    def _check_cells(self, where: str) -> None:
+        """A sound cell has a Jacobian of one sign; which sign, hangs on how its corners are counted."""
+        jacobian = self._evaluate(self._compile(ufl.JacobianDeterminant(self.mesh)), 1).reshape(
+            -1, self.points_per_cell
+        )
+        bad = ~(jacobian.min(axis=1) * jacobian.max(axis=1) > 0)
+        number = self.mesh.comm.allreduce(int(np.count_nonzero(bad)))
+        if number:
+            places = self.mesh.comm.allgather(self.points()[:: self.points_per_cell][bad][:1].tolist())
+            first = next(place[0] for place in places if place)
+            raise ValueError(
+                f"{where}: expected cells whose Jacobian has one sign, got {number} inverted or flat (the first near "
+                f"x = {np.round(first, 4).tolist()}). Mend the mesh: corners of hexahedra and quadrilaterals count x fastest."
+            )
 
     def _check_radii(self, where: str) -> None:
         radius = float(self.mesh.comm.allreduce(self.points()[:, 0].min(initial=np.inf), op=MPI.MIN))

@@ -175,6 +175,16 @@ def test_two_materials_on_tagged_cells(cube, cubic_law):
     np.testing.assert_array_equal(whole.second_piola[of_hard], hard.second_piola)
 
 
+def test_inverted_cell_of_the_mesh(cube, cubic_law):
+    """A node pulled through its cell: said before anything is computed."""
+    u, _, _ = cube(shape=(2, 1, 1))
+    x = u.function_space.mesh.geometry.x
+    QuadratureMaterial(cubic_law(), u)
+    x[np.all(x == 0.0, axis=1)] = [0.9, 0.9, 0.9]
+    with pytest.raises(ValueError, match="got 1 inverted or flat .the first near"):
+        QuadratureMaterial(cubic_law(), u)
+
+
 def test_errors(cube, cubic_law):
     u, _, _ = cube(shape=(1, 1, 1))
     finite, small = cubic_law(), cubic_law(strain_measure="small")
