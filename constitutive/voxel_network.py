@@ -53,13 +53,13 @@ def _function(matrix: np.ndarray, function: Any) -> np.ndarray:
 
 
 def _root(matrix: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Square root of a bracket and its inverse, eigenvalues floored relative to `scale`."""
-    floor = _FLOOR * scale[..., None]
+    """Square root of a bracket, and its inverse with eigenvalues floored relative to `scale`."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + np.swapaxes(matrix, -1, -2)))
-    roots = np.sqrt(np.maximum(values, floor))
+    values = np.maximum(values, 0.0)
+    inverse = 1.0 / np.sqrt(np.maximum(values, _FLOOR * scale[..., None]))
     return (
-        np.einsum("...ia,...a,...ja->...ij", vectors, roots, vectors),
-        np.einsum("...ia,...a,...ja->...ij", vectors, 1.0 / roots, vectors),
+        np.einsum("...ia,...a,...ja->...ij", vectors, np.sqrt(values), vectors),
+        np.einsum("...ia,...a,...ja->...ij", vectors, inverse, vectors),
     )
 
 
