@@ -248,7 +248,7 @@ def _clean(matrix: np.ndarray) -> np.ndarray:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share > 1e-6 else f"{share:.0e}"
+    return f"{100 * share:.3g} %" if share > 1e-6 else f"{share:.0e}"
 
 
 def _bulk(stiffness: np.ndarray) -> float:
@@ -298,7 +298,7 @@ def moduli(
         a law file or Law, a Mandel matrix (6, 6). One material serves all phases, as of a polycrystal.
     gear : str
         'auto': iterate until the bracket is narrower than `error`. 'exact': until the residual has fallen by 10⁻⁵, which
-        leaves a bracket of about 10⁻⁷. 'fast', 'accurate': one or two steps, with pores two or four, and a trained network
+        leaves a bracket of about 10⁻⁷. 'fast', 'accurate': one or three steps, with pores four or five, and a trained network
         between their bounds; `expected_error` says how far off nine in ten such images are. See
         `constitutive.voxel_network`.
     error : float

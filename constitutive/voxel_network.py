@@ -33,6 +33,8 @@ from .voxel_solver import Solve
 
 #: Relative floor below which an eigenvalue of a feature says nothing more.
 _FLOOR = 1e-7
+#: Relative error below which the training set itself is not converged, so that nothing smaller is promised.
+_RESOLVED = 5e-4
 MODELS = Path(__file__).parent / "models"
 
 
@@ -292,4 +294,4 @@ def expected_error(
     spread, width = spread_and_width(answers, trace, steps)
     tiny = 1e-12
     predicted = fitted["a"] + fitted["b"] * np.log(spread + tiny) + fitted["c"] * np.log(width + tiny)
-    return np.minimum(np.exp(predicted), width)
+    return np.minimum(np.maximum(np.exp(predicted), _RESOLVED), width)

@@ -5,7 +5,7 @@
     python -m constitutive.voxel_data DIR/large.h5 --first 70000 --number 32 --size 16
     OMP_NUM_THREADS=1 python tests/benchmarks/voxel_network.py DIR
 
-Errors are ‖C − C*‖/‖C*‖ in per cent against the converged solve of the same image (residual 2·10⁻³, 10⁻⁴ in C), median /
+Errors are ‖C − C*‖/‖C*‖ in per cent against the converged solve of the same image (residual 2·10⁻³, about 10⁻⁴ in C), median /
 95th percentile. The networks saw 8³ to 12³. Discretisation error is another matter: see test_homogenization.py.
 """
 
@@ -113,7 +113,7 @@ def copper() -> None:
         image = generators.polycrystal(16, 30, seed=900 + seed)
         assert image.orientations is not None
         block.append(Sample("copper", image, rotate_matrix(image.orientations, stiffness)))
-    found = [row for row in record(block) if row is not None]
+    found = [row for row in record(block, tolerance=1e-4) if row is not None]
     records = {name: np.stack([row[name] for row in found]) for name in found[0]}
     hill = []
     for one in block:
@@ -132,7 +132,7 @@ def speed(edges: tuple[int, ...] = (32,)) -> None:
         for kind, porous in (("contrast 2–100", False), ("pores", True)):
             for gear in ("fast", "accurate"):
                 ratios, steps_needed = [], []
-                for index in range(80000, 80008):
+                for index in range(80000, 80006):
                     one = sample(index, size=edge, porous=porous)
                     if one.image.orientations is not None:
                         continue
