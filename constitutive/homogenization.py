@@ -120,7 +120,7 @@ def homogenize(
         'rotated' (one point a voxel) or 'hexahedra' (eight; costs four times as much, for a cross-check).
     tolerance : float
         Stop where the residual of every load case, in the energy norm of the reference, has fallen by this factor. The
-        stiffness is then off by about its square.
+        stiffness is then off by about its square, times the contrast; `Cell.width` says by how much at most.
     error : float, optional
         Stop instead as soon as ‖upper − lower‖ ≤ error · ‖upper‖.
     maximum : int

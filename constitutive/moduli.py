@@ -33,6 +33,8 @@ from .voxel_network import Guess, guess
 from .voxel_solver import Solve
 
 h5py: Any = _h5py  # comes without types
+#: Bracket of the gear 'exact'.
+_EXACT = 1e-7
 #: The network reads moments of all six loads at once, 72 numbers a voxel.
 _LARGEST_GUESS = 2**22
 GEARS = ("auto", "fast", "accurate", "exact")
@@ -248,7 +250,7 @@ def _clean(matrix: np.ndarray) -> np.ndarray:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share > 1e-6 else f"{share:.0e}"
+    return f"{100 * share:.3g} %" if share > 1e-6 else f"{share:.0e}"
 
 
 def _bulk(stiffness: np.ndarray) -> float:
@@ -297,10 +299,9 @@ def moduli(
         What each phase is: 'pore', 'rigid', 'E=70 nu=0.2', 'K=37 G=44', 'C11=168.4 C12=121.4 C44=75.4', '-3m C11=…',
         a law file or Law, a Mandel matrix (6, 6). One material serves all phases, as of a polycrystal.
     gear : str
-        'auto': iterate until the bracket is narrower than `error`. 'exact': until the residual has fallen by 10⁻⁵, which
-        leaves a bracket of about 10⁻⁷. 'fast', 'accurate': one or two steps, with pores two or four, and a trained network
-        between their bounds; `expected_error` says how far off nine in ten such images are. See
-        `constitutive.voxel_network`.
+        'auto': iterate until the bracket is narrower than `error`. 'exact': until it is narrower than 10⁻⁷.
+        'fast', 'accurate': one or three steps, with pores four or five, and a trained network between their bounds;
+        `expected_error` says how far off nine in ten such images are. See `constitutive.voxel_network`.
     error : float
         Relative error (Frobenius) that 'auto' may leave, certified where all phases have some stiffness.
     boundary : str
@@ -346,7 +347,7 @@ def moduli(
         notes.append("the image was mirrored to repeat: the result is orthotropic, whatever the image")
     labels, table = voxel_stiffness(cell_image, materials)
     table = check_phases(where, labels, table)
-    asked = error if gear == "auto" and boundary != "uniform" else None
+    asked = None if boundary == "uniform" else {"auto": error, "exact": _EXACT}.get(gear)
     expected = None
     options: dict[str, Any] = {"spacing": image.spacing, "scheme": scheme, "device": device}
     if boundary == "uniform":

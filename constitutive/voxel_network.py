@@ -33,6 +33,8 @@ from .voxel_solver import Solve
 
 #: Relative floor below which an eigenvalue of a feature says nothing more.
 _FLOOR = 1e-7
+#: Relative error below which the training set itself is not converged, so that nothing smaller is promised.
+_RESOLVED = 5e-4
 MODELS = Path(__file__).parent / "models"
 
 
@@ -53,13 +55,13 @@ def _function(matrix: np.ndarray, function: Any) -> np.ndarray:
 
 
 def _root(matrix: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Square root of a bracket and its inverse, eigenvalues floored relative to `scale`."""
-    floor = _FLOOR * scale[..., None]
+    """Square root of a bracket, and its inverse with eigenvalues floored relative to `scale`."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + np.swapaxes(matrix, -1, -2)))
-    roots = np.sqrt(np.maximum(values, floor))
+    values = np.maximum(values, 0.0)
+    inverse = 1.0 / np.sqrt(np.maximum(values, _FLOOR * scale[..., None]))
     return (
-        np.einsum("...ia,...a,...ja->...ij", vectors, roots, vectors),
-        np.einsum("...ia,...a,...ja->...ij", vectors, 1.0 / roots, vectors),
+        np.einsum("...ia,...a,...ja->...ij", vectors, np.sqrt(values), vectors),
+        np.einsum("...ia,...a,...ja->...ij", vectors, inverse, vectors),
     )
 
 
@@ -292,4 +294,4 @@ def expected_error(
     spread, width = spread_and_width(answers, trace, steps)
     tiny = 1e-12
     predicted = fitted["a"] + fitted["b"] * np.log(spread + tiny) + fitted["c"] * np.log(width + tiny)
-    return np.minimum(np.exp(predicted), width)
+    return np.minimum(np.maximum(np.exp(predicted), _RESOLVED), width)

@@ -1,11 +1,11 @@
 """Accuracy and speed of the learned gears on images they were not trained on, beside what needs no learning.
 
-    python -m constitutive.voxel_data DIR/seen.h5 --first 50000 --number 192 --size 16
-    python -m constitutive.voxel_data DIR/unseen.h5 --first 60000 --number 96 --size 16 --family cones
-    python -m constitutive.voxel_data DIR/large.h5 --first 70000 --number 16 --size 32
+    python -m constitutive.voxel_data DIR/seen.h5 --first 50000 --number 160
+    python -m constitutive.voxel_data DIR/unseen.h5 --first 60000 --number 96 --family cones
+    python -m constitutive.voxel_data DIR/large.h5 --first 70000 --number 32 --size 16
     OMP_NUM_THREADS=1 python tests/benchmarks/voxel_network.py DIR
 
-Errors are ‖C − C*‖/‖C*‖ in per cent against the converged solve of the same image (residual 2·10⁻³, 10⁻⁴ in C), median /
+Errors are ‖C − C*‖/‖C*‖ in per cent against the converged solve of the same image (residual 2·10⁻³, about 10⁻⁴ in C), median /
 95th percentile. The networks saw 8³ to 12³. Discretisation error is another matter: see test_homogenization.py.
 """
 
@@ -86,7 +86,7 @@ def bounds_only(path: Path, kind: str, options: dict[str, Any]) -> None:
 
 
 def tables(folder: Path) -> None:
-    for name, options in (("seen", {"size": 16}), ("unseen", {"size": 16, "family": "cones"}), ("large", {"size": 32})):
+    for name, options in (("seen", {}), ("unseen", {"family": "cones"}), ("large", {"size": 16})):
         path = folder / f"{name}.h5"
         if not path.is_file():
             print(f"\n{name}: {path} is not there")
@@ -99,7 +99,7 @@ def tables(folder: Path) -> None:
         ):  # fmt: skip
             if rows.sum() < 5:
                 continue
-            print(f"\n{name}, {options['size']}³, {title}: {rows.sum()} images")
+            print(f"\n{name}, {title}: {rows.sum()} images")
             if "crystals" not in title:
                 bounds_only(path, kind, options)
             rows_of(choose(records, rows), kind)
@@ -109,11 +109,11 @@ def copper() -> None:
     stiffness = phase_stiffness("copper", "C11=168.4 C12=121.4 C44=75.4")
     assert stiffness is not None
     block = []
-    for seed in range(32):
+    for seed in range(16):
         image = generators.polycrystal(16, 30, seed=900 + seed)
         assert image.orientations is not None
         block.append(Sample("copper", image, rotate_matrix(image.orientations, stiffness)))
-    found = [row for row in record(block) if row is not None]
+    found = [row for row in record(block, tolerance=1e-4) if row is not None]
     records = {name: np.stack([row[name] for row in found]) for name in found[0]}
     hill = []
     for one in block:
@@ -132,7 +132,7 @@ def speed(edges: tuple[int, ...] = (32,)) -> None:
         for kind, porous in (("contrast 2–100", False), ("pores", True)):
             for gear in ("fast", "accurate"):
                 ratios, steps_needed = [], []
-                for index in range(80000, 80008):
+                for index in range(80000, 80006):
                     one = sample(index, size=edge, porous=porous)
                     if one.image.orientations is not None:
                         continue

@@ -104,7 +104,7 @@ def test_every_cube_operation_and_shift(scheme: str) -> None:
 
     reference = solve(image)
     assert len(CUBE) == 48
-    chosen = CUBE if scheme == "rotated" else CUBE[::7]
+    chosen = CUBE if scheme == "rotated" else CUBE[::11]
     for operation in chosen:
         turn = mandel_rotation(operation)
         assert difference(solve(image.transformed(operation)), turn @ reference @ turn.T) < 1e-12
@@ -156,7 +156,7 @@ def test_pores_and_what_is_certified() -> None:
     assert not exact.certified and not early.certified
     assert np.linalg.eigvalsh(early.upper - exact.stiffness)[0] > -1e-12
     # soft pores tend to true ones
-    soft = homogenize(image.labels, np.array([1e-4 * phases[1], phases[1]]), tolerance=1e-6)
+    soft = homogenize(image.labels, np.array([1e-4 * phases[1], phases[1]]), error=1e-4)
     assert difference(soft.stiffness, exact.stiffness) < 5e-3
     assert np.linalg.eigvalsh(soft.lower - exact.stiffness)[0] > -1e-6
     # an isolated solid in a pore carries nothing
