@@ -1,11 +1,19 @@
 # Two commands from a bare machine: `make demo` and `make test`. Both set up what is missing (scripts/environment).
-.PHONY: demo test lint wheel clean
+.PHONY: demo test test-dolfinx test-long lint wheel clean
 
 demo:
 	@scripts/environment python examples/copper_plate.py
 
 test:
 	@scripts/environment pytest -n 2 --dist worksteal
+
+# the finite-element tests and examples on the DOLFINx of Debian 13 and of sid, each in a folder that is made once
+test-dolfinx:
+	@scripts/test-dolfinx
+
+# what takes minutes: scaling over MPI ranks, and a million unknowns
+test-long:
+	@scripts/environment python tests/benchmarks/mpi.py
 
 lint:
 	@scripts/environment ruff check .

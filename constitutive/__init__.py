@@ -8,15 +8,18 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 """
 
 from .audit import Audit, audit
+from .bounds import hashin_shtrikman
 from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli
 from .driver import PointResponse, constrained_response, load_path
-from .evaluator import first_piola
+from .evaluator import Evaluator, first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
 from .fitting.elastic_table import ElasticTable, elastic_table
 from .fitting.fit import CrossValidation, cross_validate, fit
+from .fitting.least_squares import predicted_stress
 from .fitting.parametric_fit import fit_parametric
 from .fitting.path_fit import fit_paths, path_error, path_stress
 from .guarantees import FAMILIES, Guarantees, guarantee_table, guarantees
+from .homogenization import Cell, homogenize
 from .laws.electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .laws.internal_variables import InternalVariableLaw
 from .laws.law import INVALID, OK, OUT_OF_RANGE, Law, Response
@@ -26,6 +29,8 @@ from .laws.polyconvex import PolyconvexLaw
 from .laws.polynomial import PolynomialLaw
 from .laws.symmetric import SymmetricLaw
 from .laws.von_mises import VonMisesLaw
+from .moduli import ModuliResult, moduli
+from .nonlinear_cell import CellPath, homogenize_path
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
 from .uniaxial import UniaxialStep, uniaxial
@@ -38,15 +43,19 @@ __all__ = [
     "OUT_OF_RANGE",
     "VACUUM_PERMITTIVITY",
     "Audit",
+    "Cell",
+    "CellPath",
     "ClassRanking",
     "ClassRow",
     "CrossValidation",
+    "Evaluator",
     "CrystalEnsemble",
     "CrystalModuli",
     "ElasticTable",
     "InternalVariableLaw",
     "Guarantees",
     "Law",
+    "ModuliResult",
     "NeoHookeanLaw",
     "ParametricLaw",
     "PiezoelectricLaw",
@@ -70,10 +79,15 @@ __all__ = [
     "fit_paths",
     "guarantee_table",
     "guarantees",
+    "hashin_shtrikman",
+    "homogenize",
+    "homogenize_path",
     "load",
     "load_path",
+    "moduli",
     "path_error",
     "path_stress",
+    "predicted_stress",
     "rank_classes",
     "save",
     "stability_map",

@@ -80,9 +80,11 @@ def _possible(strains: np.ndarray) -> np.ndarray:
         strains[values[:, 0] <= 0.05] *= 0.5
 
 
-def relative_errors(law: Law, strain: np.ndarray, stress_error: np.ndarray, tangent_error: np.ndarray) -> float:
-    """Largest of ‖ΔS‖ / (‖C(0)‖ max(|E|, 1e-3)) and ‖ΔC‖ / ‖C(0)‖ over n points."""
-    scale = float(np.linalg.norm(law.stiffness()))
+def relative_errors(
+    law: Law, strain: np.ndarray, stress_error: np.ndarray, tangent_error: np.ndarray, scale: float | None = None
+) -> float:
+    """Largest of ‖ΔS‖ / (‖C(0)‖ max(|E|, 1e-3)) and ‖ΔC‖ / ‖C(0)‖ over n points; `scale` is ‖C(0)‖ where it is known."""
+    scale = float(np.linalg.norm(law.stiffness())) if scale is None else scale
     n = len(strain)
     size = np.maximum(np.linalg.norm(strain, axis=1), 1e-3)
     stress = np.linalg.norm(stress_error.reshape(n, -1), axis=1) / (scale * size)

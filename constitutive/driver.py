@@ -66,6 +66,7 @@ def constrained_response(
     state: np.ndarray | None = None,
     dt: float | None = None,
     orientation: np.ndarray | None = None,
+    inputs: np.ndarray | None = None,
 ) -> PointResponse:
     """Respond to some components of strain and some of stress.
 
@@ -89,6 +90,8 @@ def constrained_response(
         Time step.
     orientation : array (3, 3) or (n, 3, 3), optional
         Q, crystal → sample; identity by default.
+    inputs : array (n, k), optional
+        Values of the law's `input_names`.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def constrained_response(
             f"{where}: expected orientation of shape (3, 3) or ({len(points)}, 3, 3), got {(*turn.shape[:-2], 3, 3)}."
         )
 
-    found = _respond(law, points, state, dt, turn)
+    found = _respond(law, points, state, dt, turn, inputs)
     residual = np.where(given, found.stress - target, 0.0)
     active = (found.status != INVALID) & ~_met(points, residual, found.tangent)
     length, direction = np.ones(len(points)), residual
@@ -140,7 +143,7 @@ def constrained_response(
             break
         # every point is evaluated again, so that the arithmetic of one does not hang on how many others still run
         trial = np.where(active[:, None], points + length[:, None] * direction, points)
-        answer = _respond(law, trial, state, dt, turn)
+        answer = _respond(law, trial, state, dt, turn, inputs)
         defect = np.where(given, answer.stress - target, 0.0)
         with np.errstate(invalid="ignore"):
             met = _met(trial, defect, answer.tangent)
@@ -174,11 +177,12 @@ class _Answer(NamedTuple):
 
 
 def _respond(
-    law: Law, strain: np.ndarray, state: np.ndarray | None, dt: float | None, turn: np.ndarray | None
-) -> _Answer:
+    law: Law, strain: np.ndarray, state: np.ndarray | None, dt: float | None, turn: np.ndarray | None,
+    inputs: np.ndarray | None,
+) -> _Answer:  # fmt: skip
     if turn is not None:
         strain = (np.swapaxes(turn, -1, -2) @ strain[..., None])[..., 0]
-    energy, stress, entries, new_state, status = law.response(strain, state, dt=dt)
+    energy, stress, entries, new_state, status = law.response(strain, state, inputs, dt=dt)
     tangent = mandel.unpack_upper(entries) if law.tangent_entries == 21 else entries.reshape(-1, 6, 6)
     if turn is not None:
         stress = (turn @ stress[..., None])[..., 0]

@@ -1,13 +1,267 @@
-"""From deformation gradients to first Piola–Kirchhoff stress: the path a finite-strain solver takes through a law."""
+"""Many points at once: which backend evaluates a law, in what chunks, on how many threads; and the push-forward to P(F)."""
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from crystals import mandel
 from crystals.rotations import check_rotation, mandel_rotation
 
-from .laws.law import Law
+from .laws.law import INVALID, Law, Response
+from .laws.precomputed import PrecomputedLaw
+from .laws.strain_measure import sandwich
+
+BACKENDS = ("auto", "torch", "compiled", "c")
+#: Points after which 'auto' has a law compiled to C: evaluating so many in torch takes about as long as compiling.
+WORTHWHILE = 2**17
+#: Largest disagreement with torch, in the norm of `constitutive.audit.relative_errors`, at which a library is used.
+AGREEMENT = 1e-12
+_said: set[str] = set()
+
+
+def _say_once(sentence: str) -> None:
+    if sentence not in _said:
+        _said.add(sentence)
+        print(f"constitutive: {sentence}", file=sys.stderr)
+
+
+class Evaluator:
+    """Evaluates one law at many points. `law.response` goes through `law.evaluator`, which may be replaced.
+
+    Parameters
+    ----------
+    law : Law
+    backend : str
+        'torch': closed formulas in torch, on the device of the law. 'compiled': the same through `torch.compile`, which
+        takes a minute. 'c': generated C (see `constitutive.ckernel`), on the CPU. 'auto': torch for the first `WORTHWHILE`
+        points of a law whose parameters stay as they are, C from then on; torch for laws that cannot be written in C,
+        on other devices than the CPU, and where there is no compiler (said once, on stderr).
+    threads : int
+        Threads that share the points of one call: 1 by default, so that MPI ranks do not fight for cores. The torch
+        backends keep torch's own number (`torch.set_num_threads`).
+    chunk : int, optional
+        Points evaluated at once in torch: peak memory follows it, not n. By default `law.chunk_cpu` or `law.chunk_gpu`.
+    tangent_dtype : dtype
+        np.float64, or np.float32: the tangent is then stored with seven digits and half the memory; stress keeps all of
+        its digits, so Newton's method still converges to rounding.
+
+    Attributes
+    ----------
+    backend : str
+        What the next call will use: 'torch', 'compiled' or 'c'.
+
+    Raises
+    ------
+    ValueError
+        For an unknown backend, and for one that the law does not support.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        backend: str = "auto",
+        *,
+        threads: int = 1,
+        chunk: int | None = None,
+        tangent_dtype: Any = np.float64,
+    ) -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"Evaluator: expected a backend in {', '.join(BACKENDS)}, got {backend!r}.")
+        if threads < 1 or (chunk is not None and chunk < 1):
+            raise ValueError(f"Evaluator: expected threads ≥ 1 and chunk ≥ 1, got {threads} and {chunk}.")
+        if np.dtype(tangent_dtype) not in (np.float64, np.float32):
+            raise ValueError(f"Evaluator: expected tangent_dtype float64 or float32, got {np.dtype(tangent_dtype)}.")
+        self.law, self.threads, self.chunk = law, int(threads), chunk
+        self.tangent_dtype = np.dtype(tangent_dtype)
+        self._asked, self._reason, self._seen = backend, "", 0
+        #: what the library or the count of points belongs to
+        self._of: tuple[Any, ...] = ()
+        self._library: Any = None
+        self._compiled: Any = None
+        if backend == "c":
+            self._build()
+            if self._library is None:
+                raise ValueError(f"Evaluator: expected a law and a machine for C, got none: {self._reason}")
+        if backend == "compiled":
+            if law.state_width or law.input_names:
+                raise ValueError(
+                    f"Evaluator: not supported: {type(law).__name__} through torch.compile, for its state or inputs. "
+                    "Use backend='torch'."
+                )
+            self._compiled = torch.compile(law._evaluate, dynamic=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy of a law finds its own library
+        kept = {**self.__dict__, "_library": None, "_compiled": None, "_of": (), "_seen": 0}
+        return {**kept, "_asked": "auto" if self._asked == "compiled" else self._asked}
+
+    def __repr__(self) -> str:
+        how = f"{self.threads} thread{'s' * (self.threads > 1)}" if self.backend == "c" else str(self.law.device)
+        reason = f", {self._reason}" if self._reason else ""
+        return f"Evaluator({type(self.law).__name__}, backend={self.backend!r}, {how}{reason})"
+
+    @property
+    def backend(self) -> str:
+        self._refresh()
+        if self._library is not None or self._asked == "c":
+            return "c"
+        return "compiled" if self._compiled is not None else "torch"
+
+    def response(
+        self,
+        strain: Any,
+        state: Any = None,
+        inputs: Any = None,
+        dt: float | None = None,
+        tangent: bool = True,
+        orientation: Any = None,
+    ) -> Response:
+        """As `Law.response`, by this evaluator."""
+        return self.law._respond(self, strain, state, inputs, dt, tangent, orientation)
+
+    def _refresh(self) -> None:
+        """Forget library and count where the law is no longer what they were made for."""
+        law = self.law
+        fixed = law.fixed if isinstance(law, PrecomputedLaw) else None
+        same = self._of and self._of[0] is fixed and self._of[1] is law.domain
+        if not same or self._of[2:] != (law.max_strain, law.device.type):
+            self._of = (fixed, law.domain, law.max_strain, law.device.type)
+            self._seen, self._library = 0, None
+
+    def _build(self) -> None:
+        """Compile the law, or say why not."""
+        from .ckernel import CLibrary, NoCompiler, build, c_source, unsupported
+
+        law = self.law
+        self._reason = unsupported(law) or ("" if law.device.type == "cpu" else "the law is on a GPU")
+        if self._reason:
+            return
+        self._refresh()
+        try:
+            library = CLibrary(build(c_source(law), f"{type(law).__name__} of {law.group.symbol} to C"))
+            error = self._disagreement(library)
+        except NoCompiler as failure:
+            self._reason = str(failure)
+            _say_once(f"{failure} Until then laws are evaluated in torch, about ten times slower.")
+            return
+        if not error <= AGREEMENT:
+            self._reason = f"C disagrees with torch by {error:.1e}"
+            _say_once(f"{self._reason} for {type(law).__name__} of {law.group.symbol}, so it is not used. Report it.")
+            return
+        self._library = library
+
+    def _disagreement(self, library: Any) -> float:
+        """Of C with torch, on 64 strains."""
+        from .audit import relative_errors, sample_strains  # which evaluates laws
+
+        radius = 1.2 * min(self.law.max_strain, 0.1)
+        strain = torch.from_numpy(sample_strains(radius, 64, np.random.default_rng(0)))
+        memory, given = (
+            torch.zeros(64, self.law.state_width, dtype=torch.float64),
+            torch.zeros(64, 0, dtype=torch.float64),
+        )
+        double = np.dtype(np.float64)
+        theirs = self._in_chunks(strain, memory, given, 0.0, True, None, double)
+        ours = self._in_c(library, strain, memory, True, None, double)
+        assert ours.tangent is not None and theirs.tangent is not None
+        if torch.any(ours.status != theirs.status):
+            return float("inf")
+        zero = torch.zeros(1, 6, dtype=torch.float64)
+        stiffness = self._in_chunks(zero, memory[:1], given[:1], 0.0, True, None, double).tangent
+        scale = float(torch.linalg.matrix_norm(mandel.unpack_upper(stiffness)))
+        return relative_errors(
+            self.law, strain.numpy(), (ours.stress - theirs.stress).numpy(),
+            mandel.unpack_upper(ours.tangent - theirs.tangent).numpy(), scale,
+        )  # fmt: skip
+
+    def run(
+        self, strain: Tensor, memory: Tensor, inputs: Tensor, dt: float, tangent: bool, rotation: Tensor | None
+    ) -> Response:
+        """Response in tensors, on the device of `strain` (n, 6), float64; all arguments checked by `Law.response`."""
+        self._refresh()
+        if self._asked == "auto" and self._library is None and not self._reason:
+            self._seen += len(strain)
+            if self._seen >= WORTHWHILE:
+                self._build()
+        elif self._asked == "c" and self._library is None:
+            self._build()  # parameters have changed
+            if self._library is None:
+                raise ValueError(f"Evaluator: expected a law and a machine for C, got none: {self._reason}")
+        if self._library is not None and strain.device.type == "cpu":
+            return self._in_c(self._library, strain, memory, tangent, rotation, self.tangent_dtype)
+        return self._in_chunks(strain, memory, inputs, dt, tangent, rotation, self.tangent_dtype)
+
+    def _in_c(
+        self, library: Any, strain: Tensor, memory: Tensor, tangent: bool, rotation: Tensor | None, dtype: np.dtype
+    ) -> Response:
+        n = len(strain)
+        energy, stress, status = np.empty(n), np.empty((n, 6)), np.empty(n, dtype=np.int8)
+        entries = np.empty((n, 21), dtype=dtype) if tangent else None
+        turn = None if rotation is None else rotation.contiguous().numpy()
+        library(strain.contiguous().numpy(), turn, energy, stress, entries, status, self.threads)
+        tensors = [None if a is None else torch.from_numpy(a) for a in (energy, stress, entries, status)]
+        return Response(tensors[0], tensors[1], tensors[2], memory, tensors[3])
+
+    def _in_chunks(
+        self, strain: Tensor, memory: Tensor, inputs: Tensor, dt: float, tangent: bool, rotation: Tensor | None,
+        dtype: np.dtype,
+    ) -> Response:  # fmt: skip
+        law, device, n = self.law, self.law.device, len(strain)
+        chunk = self.chunk or (law.chunk_gpu if device.type == "cuda" else law.chunk_cpu)
+        kind = torch.float32 if dtype == np.float32 else torch.float64
+        here = strain.device
+        energy = torch.empty(n, dtype=torch.float64, device=here)
+        stress = torch.empty(n, 6, dtype=torch.float64, device=here)
+        stiffness = torch.empty(n, law.tangent_entries, dtype=kind, device=here) if tangent else None
+        status = torch.empty(n, dtype=torch.int8, device=here)
+        with torch.no_grad():
+            for start in range(0, n, chunk):
+                part = slice(start, start + chunk)
+                local, turn = strain[part].to(device), None
+                if rotation is not None:
+                    turn = sandwich(*2 * ((rotation if rotation.ndim == 2 else rotation[part]).to(device),))
+                    local = (local[:, None, :] @ turn)[:, 0]
+                before, at = memory[part].to(device), inputs[part].to(device)
+                flag = law._status_at(local, at)
+                if law.state_width or law.input_names:
+                    flag[~(torch.isfinite(before).all(dim=1) & torch.isfinite(at).all(dim=1))] = INVALID
+                bad = flag == INVALID
+                zero = torch.zeros((), dtype=local.dtype, device=device)
+                local, before, at = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before, at))
+                w, s, c, after, failed = self._step(local, before, at, dt, tangent, chunk)
+                if failed is not None:
+                    flag[failed] = INVALID
+                    bad = flag == INVALID
+                if turn is not None:
+                    s, c = (turn @ s[:, :, None])[:, :, 0], None if c is None else _turned(turn, c)
+                nan = torch.full((), float("nan"), dtype=w.dtype, device=device)
+                energy[part] = torch.where(bad, nan, w)
+                stress[part] = torch.where(bad[:, None], nan, s)
+                if stiffness is not None and c is not None:
+                    stiffness[part] = torch.where(bad[:, None], nan, c)
+                memory[part] = torch.where(bad[:, None], nan, after)
+                status[part] = flag
+        return Response(energy, stress, stiffness, memory, status)
+
+    def _step(self, strain: Tensor, state: Tensor, inputs: Tensor, dt: float, tangent: bool, chunk: int) -> Any:
+        if self._compiled is None:
+            return self.law._step_at(strain, state, inputs, dt, tangent)
+        n = len(strain)  # compiled for whole chunks only
+        padded = torch.nn.functional.pad(strain, (0, 0, 0, chunk - n))
+        w, s, c = self._compiled(padded, tangent)
+        return w[:n], s[:n], None if c is None else c[:n], state, None
+
+
+def _turned(turn: Tensor, entries: Tensor) -> Tensor:
+    """Tangent entries (n, 21) or (n, 36) in the frame to which `turn` (…, 6, 6) takes strains."""
+    if entries.shape[1] == 21:
+        return mandel.pack_upper(turn @ mandel.unpack_upper(entries) @ turn.mT)
+    return (turn @ entries.reshape(-1, 6, 6) @ turn.mT).reshape(-1, 36)
 
 
 def first_piola(

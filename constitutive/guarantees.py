@@ -41,6 +41,7 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Guarantees]] = {
     "symmetric, invariants": (STRAIN_CLASSES, _TAYLOR),
     "symmetric, average": (_FINITE, _TAYLOR),
     "symmetric, directions": (_FINITE, _TAYLOR),
+    "network alone": (STRAIN_CLASSES, Guarantees(True, False, False, False, False)),
     "polyconvex": (
         tuple(symbol for symbol in STRAIN_CLASSES if symbol != "∞/m"),
         Guarantees(reference=True, pinned_stiffness=False, positive_stiffness=True, polyconvex=True, growth=True),
@@ -48,7 +49,7 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Guarantees]] = {
     "neo-hooke": (("∞∞m",), _TAYLOR),
 }
 
-#: Names of the families: PolynomialLaw, the three forms of SymmetricLaw, PolyconvexLaw, NeoHookeanLaw.
+#: Names of the families: PolynomialLaw, the three forms of SymmetricLaw, the same of order 1, PolyconvexLaw, NeoHookeanLaw.
 FAMILIES = tuple(_FAMILIES)
 
 

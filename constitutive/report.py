@@ -27,7 +27,7 @@ from crystals.groups import PointGroup
 from crystals.rotations import rotate_vector
 
 from .audit import audit
-from .fitting.least_squares import Reference
+from .fitting.least_squares import predicted_stress
 from .fitting.selection import orbit_folds, stress_error
 from .laws.law import Law
 from .stability import acoustic_eigenvalue, stability_map
@@ -172,13 +172,6 @@ def _picture(figure: Figure, alt: str, caption: str) -> str:
     )
 
 
-def predict(law: Law, data: StrainData) -> np.ndarray:
-    """Second Piola–Kirchhoff stress (n, 6) of a law at the states of data, per area of the file's own cell."""
-    stretch = law.metadata.get("reference", {}).get("stretch", np.eye(3).tolist())
-    reference = Reference(np.array(stretch, dtype=float), 0.0)
-    return reference.from_law(law.response(reference.to_law(data.strain), tangent=False).stress)
-
-
 def _split(law: Law, data: StrainData, predicted: np.ndarray) -> np.ndarray | None:
     """The held-out states (n,) of `fit`, drawn again from the seed; None unless they give the law's own figure."""
     figures = law.metadata.get("fit", {})
@@ -203,7 +196,7 @@ def _split(law: Law, data: StrainData, predicted: np.ndarray) -> np.ndarray | No
 def _fit_section(law: Law, data: StrainData, predicted: np.ndarray | None, held_out: np.ndarray | None) -> list[str]:
     if data.units != law.units:
         raise ValueError(f"write_report: expected data in {law.units}, the unit of the law, got {data.units}.")
-    stress = predict(law, data) if predicted is None else np.asarray(predicted, dtype=float)
+    stress = predicted_stress(law, data.strain) if predicted is None else np.asarray(predicted, dtype=float)
     if stress.shape != data.stress.shape:
         raise ValueError(f"write_report: expected predicted of shape {data.stress.shape}, got {stress.shape}.")
     if held_out is None:

@@ -435,6 +435,14 @@ class PointGroup:
         """
         return PointGroup((_FINITE if self.is_finite else _INFINITE)[self.symbol][0], self.frame)
 
+    @property
+    def seen_by_strain(self) -> str:
+        """A sentence: which symmetry a law of strain has, and why."""
+        laue = self.laue.symbol
+        if self.symbol == laue:
+            return f"a law of strain has the symmetry {laue}"
+        return f"a law of strain has the symmetry {laue}, the Laue class of {self.symbol}: inversion leaves every strain as it is"
+
     @cached_property
     def operations(self) -> np.ndarray:
         """All operations (n, 3, 3) of a finite group, the identity first."""

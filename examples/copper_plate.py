@@ -34,7 +34,7 @@ from crystals.atomistic import StrainedCrystal, calculator_factory, strained_sta
 from crystals.elastic_constants import elastic_constants
 from crystals.rotations import rotation_to_direction
 from fem import EquilibriumProblem, QuadratureMaterial, write_xdmf
-from fem.dolfinx_versions import create_mesh, lagrange_space
+from fem.dolfinx_versions import cell_nodes, create_mesh, lagrange_space
 
 RADIUS, HALF_WIDTH, THICKNESS = 1.0, 3.0, 0.6
 STRETCH = 0.016  # nominal strain at full load; the hole's edge sees about four times as much
@@ -146,7 +146,7 @@ def picture(results: list[dict[str, Any]], loop: dict[str, Any], path: Path) -> 
         axes = figure.add_subplot(grid[0, 2 * place : 2 * place + 2])
         mesh, u = result["mesh"], result["u"]
         moved = mesh.geometry.x + 5.0 * u.x.array.reshape(-1, 3)
-        cells = np.array([mesh.geometry.dofmap.links(c) for c in range(len(result["von_mises"]))])
+        cells = cell_nodes(mesh)[: len(result["von_mises"])]
         top = [0, 1, 3, 2]
         at_front = np.isclose(mesh.geometry.x[cells[:, :4], 2], 0.0).all(axis=1)
         drawn = PolyCollection(moved[cells[at_front][:, top]][:, :, :2], array=result["von_mises"][at_front],

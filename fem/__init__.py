@@ -25,6 +25,7 @@ except ImportError as error:
 
 from .diagnosis import NotConverged, OutOfRange
 from .material import QuadratureMaterial
+from .orientation import orientation_from_voxels
 from .output import write_points, write_xdmf
 from .problem import EquilibriumProblem, Solution
 from .steps import Step
@@ -36,6 +37,7 @@ __all__ = [
     "QuadratureMaterial",
     "Solution",
     "Step",
+    "orientation_from_voxels",
     "write_points",
     "write_xdmf",
 ]

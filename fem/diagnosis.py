@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from mpi4py import MPI
 
-from constitutive.laws.law import OUT_OF_RANGE
+from constitutive.laws.law import INVALID, OUT_OF_RANGE
+from constitutive.stability import acoustic_eigenvalue
 
 if TYPE_CHECKING:
     from .material import QuadratureMaterial
-
-_NAMES = ("translation along x", "translation along y", "translation along z")
-_NAMES += ("rotation about x", "rotation about y", "rotation about z")
 
 #: PETSc's SNESConvergedReason in words, with what to do about it.
 REASONS = {
@@ -34,7 +31,8 @@ REASONS = {
     -11: "the trust region shrank to nothing",
 }
 _REMEDIES = {
-    -3: "Check that the boundary conditions hold every part of the mesh and that loads stay below instability",
+    -3: "Check that the boundary conditions hold every part of the mesh and that loads stay below instability; an "
+    "iterative solver that stalls may need petsc_options of its own, or a direct one (ksp_type preonly, pc_type lu)",
     -4: "Apply the load in smaller steps: problem.steps(load, targets) cuts them by itself",
     -5: "Apply the load in smaller steps with problem.steps(load, targets), or raise snes_max_it",
     -6: "Apply the load in smaller steps with problem.steps(load, targets); a residual with a term that is not "
@@ -53,7 +51,9 @@ class NotConverged(RuntimeError):
         Residual norm of each iteration.
     """
 
-    def __init__(self, reason: int, residuals: Sequence[float], load: float | None, invalid: str) -> None:
+    def __init__(
+        self, reason: int, residuals: Sequence[float], load: float | None, invalid: str, weakest: str = ""
+    ) -> None:
         self.reason, self.residuals = reason, list(residuals)
         text = REASONS.get(reason, f"PETSc reason {reason}")
         norms = " → ".join(f"{r:.2e}" for r in self.residuals[-4:])
@@ -62,7 +62,7 @@ class NotConverged(RuntimeError):
         super().__init__(
             f"EquilibriumProblem: expected Newton's method to converge{at}, got: {text} (after "
             f"{max(len(self.residuals) - 1, 0)} iterations, residual {norms or 'none'}{invalid}). {remedy}. "
-            "The displacement was rolled back."
+            f"Displacement and state were rolled back.{weakest}"
         )
 
 
@@ -127,7 +127,7 @@ def find_out_of_range(materials: Sequence[QuadratureMaterial], load: float | Non
         coordinates = material.points()
         if comm.rank == rank:
             cell = np.array([material.point_cells()[point]], dtype=np.int32)
-            index = material.mesh.topology.index_map(3).local_to_global(cell)[0]
+            index = material.mesh.topology.index_map(material.mesh.topology.dim).local_to_global(cell)[0]
             where = material.inputs.described(material.cells, point) if beyond[point] > 0 else ""
             found = (coordinates[point], int(index), float(sizes[point]), where)
         x, cell_index, size, named = comm.bcast(found, root=rank)
@@ -137,50 +137,72 @@ def find_out_of_range(materials: Sequence[QuadratureMaterial], load: float | Non
     return worst
 
 
-def free_rigid_motions(matrix: Any, vector: Any, nodes: np.ndarray, held: np.ndarray, scale: float) -> list[str]:
-    """Rigid motions that no boundary condition and no stiffness resists.
+class _Place(NamedTuple):
+    """A quadrature point, the same on every rank."""
 
-    Parameters
-    ----------
-    matrix, vector : PETSc Mat, Vec
-        Stiffness with boundary conditions applied, and a vector of its layout to work in.
-    nodes : array (n, 3)
-        Present coordinates of the nodes of this rank.
-    held : array (3 n,) of bool
-        Which of their components carry boundary conditions.
-    scale : float
-        Typical diagonal entry of the stiffness.
+    x: np.ndarray
+    cell: int
+    strain: np.ndarray
+    local: int | None
+    count: int
 
-    Returns
-    -------
-    list of str
-        One description for each free motion; empty for a body that is held.
-    """
-    comm = vector.comm.tompi4py()
-    count = max(comm.allreduce(len(nodes)), 1)
-    centre = comm.allreduce(nodes.sum(axis=0)) / count
-    arm = nodes - centre
-    size = np.sqrt(comm.allreduce(float(np.sum(arm**2))) / count) or 1.0
-    modes = np.zeros((6, len(nodes), 3))
-    for k in range(3):
-        modes[k, :, k] = 1.0
-        modes[3 + k] = np.cross(np.eye(3)[k], arm / size)
-    modes = modes.reshape(6, -1)
-    whole = comm.allreduce(modes @ modes.T)
-    fixed = comm.allreduce(modes[:, held] @ modes[:, held].T)
-    # motions that vanish on every held component: the null space of `fixed`, measured against the whole body
-    values, vectors = scipy.linalg.eigh(fixed, whole + 1e-14 * np.trace(whole) * np.eye(6))
-    free = vectors[:, values < 1e-12]
-    if free.shape[1] == 0:
-        return []
-    images = []
-    for combination in free.T:
-        vector.array_w[:] = combination @ modes
-        images.append((matrix * vector).array.copy())
-    stacked = np.array(images)
-    gram = comm.allreduce(stacked @ stacked.T)
-    null, turn = np.linalg.eigh(gram)
-    loose = free @ turn[:, np.sqrt(np.abs(null)) < 1e-9 * scale]
-    projector = loose @ np.linalg.pinv(loose)
-    named = [_NAMES[k] for k in range(6) if projector[k, k] > 1.0 - 1e-8]
-    return named + ["a rotation about a line that is held"] * (loose.shape[1] - len(named))
+
+def _find_place(material: QuadratureMaterial, score: np.ndarray) -> _Place | None:
+    """The point of the largest score over all ranks, and how many have a score above zero; None where none has."""
+    comm = material.mesh.comm
+    count = comm.allreduce(int(np.count_nonzero(score > 0)))
+    if count == 0:
+        return None
+    point = int(np.argmax(score)) if len(score) else -1
+    _, rank = comm.allreduce((float(score[point]) if len(score) else -1.0, comm.rank), op=MPI.MAXLOC)
+    points = material.points()
+    found = None
+    if comm.rank == rank:
+        cell = np.array([material.point_cells()[point]], dtype=np.int32)
+        index = material.mesh.topology.index_map(material.mesh.topology.dim).local_to_global(cell)[0]
+        found = (points[point], int(index), material.strain[point])
+    x, cell_index, strain = comm.bcast(found, root=rank)
+    return _Place(x, cell_index, strain, point if comm.rank == rank else None, count)
+
+
+def _located(x: np.ndarray, cell: int) -> str:
+    return f"x = ({', '.join(f'{c:.3g}' for c in x)}), cell {cell}"
+
+
+def describe_invalid(materials: Sequence[QuadratureMaterial]) -> str:
+    """Where a trial state could not be evaluated, in words; empty where it could."""
+    for material in materials:
+        score = np.where(material.status == INVALID, 1.0, 0.0)
+        place = _find_place(material, score)
+        if place is not None:
+            strain = ", ".join(f"{e:.3g}" for e in place.strain)
+            return (
+                f"; {place.count} points with det F ≤ 0, NaN or a local iteration that failed in the last trial state, the "
+                f"first at {_located(place.x, place.cell)}, strain ({strain})"
+            )
+    return ""
+
+
+def describe_weakest(materials: Sequence[QuadratureMaterial]) -> str:
+    """The most strained point of a state in words: where, how far beyond the training, whether elliptic."""
+    text = ""
+    for material in materials:
+        sizes = np.linalg.norm(material.strain, axis=1)
+        place = _find_place(material, np.where(np.isfinite(sizes), sizes, 0.0))
+        if place is None:
+            continue
+        size, limit = float(np.linalg.norm(place.strain)), material.law.max_strain
+        text += f" The last converged state is strained most at {_located(place.x, place.cell)}: |E| = {size:.3g}"
+        if np.isfinite(limit):
+            text += f", trained to {limit:.3g}" + (" (outside)" if size > limit else "")
+        smallest = None
+        if place.local is not None and not material.law.state_width:
+            inputs = material.inputs.values(material.cells)
+            at = None if inputs is None else inputs[[place.local]]
+            smallest = float(acoustic_eigenvalue(material.law, place.strain[None], inputs=at)[0])
+        values = [value for value in material.mesh.comm.allgather(smallest) if value is not None]
+        if values:
+            lost = "positive: stable there" if values[0] > 0 else "not positive: the law is unstable there"
+            text += f", smallest acoustic eigenvalue {values[0]:.3g} {material.law.units} ({lost})"
+        text += "."
+    return text

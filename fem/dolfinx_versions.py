@@ -1,7 +1,7 @@
 """The only file that knows that DOLFINx versions differ.
 
-Run on 0.5.2 (Debian 12). Written for 0.6 and for 0.8 up to 0.11 too, where elements, JIT options and
-`Expression.eval` are called otherwise; 0.7 stands between two element interfaces and is refused. What all of these
+Run on 0.5.2 (Debian 12), 0.9 (Debian 13) and 0.11 (sid), see `make test-dolfinx`. Written for 0.6 and 0.8 up to 0.11;
+0.7 stands between two element interfaces and is refused. What all of these
 share (assembly into PETSc vectors and matrices, positional `apply_lifting` and `set_bc`, `x.array`,
 `x.scatter_forward`) is used directly elsewhere.
 """
@@ -60,7 +60,7 @@ def compile_form(form: ufl.Form) -> Any:
 
 
 def compile_expression(expression: Any, points: np.ndarray) -> Any:
-    """The compiled expression at reference points (q, 3), for `evaluate`."""
+    """The compiled expression at reference points (q, dim), for `evaluate`."""
     with _quiet():
         return fem.Expression(expression, points, **_JIT_KEYWORD)
 
@@ -76,16 +76,21 @@ def evaluate(expression: Any, mesh: Any, cells: np.ndarray, size: int) -> np.nda
 
 
 def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str) -> Any:
-    """Mesh of first-order cells, 'hexahedron' or 'tetrahedron', from corner numbers and points (n, 3).
+    """Mesh of first-order cells, 'hexahedron', 'tetrahedron', 'quadrilateral' or 'triangle', from corner numbers and
+    points (n, dim).
 
-    Corners of a hexahedron count as DOLFINx does, x fastest: a tensor product.
+    Corners of a hexahedron or quadrilateral count as DOLFINx does, x fastest: a tensor product. On several ranks, each
+    gives its share of cells and points, or one gives all of them and the others empty arrays of the same width.
     """
+    cells = np.ascontiguousarray(cells, dtype=np.int64)
+    points = np.ascontiguousarray(points, dtype=float)
+    dim = points.shape[1]
     if _UFL_ELEMENTS:
-        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=3), 1)
+        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=dim), 1)
         return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(coordinates))
     import basix.ufl
 
-    element = basix.ufl.element("Lagrange", cell, 1, shape=(3,))
+    element = basix.ufl.element("Lagrange", cell, 1, shape=(dim,))
     # cells, coordinate element and points changed places after 0.9
     if VERSION < (0, 10):
         return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(element))
@@ -93,7 +98,7 @@ def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str) -> 
 
 
 def quadrature_rule(mesh: Any, degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (q, 3) and weights (q,) of the default rule, the one FFCx takes for a quadrature element."""
+    """Points (q, dim) and weights (q,) of the default rule, the one FFCx takes for a quadrature element."""
     cell = getattr(basix.CellType, mesh.topology.cell_type.name)
     points, weights = basix.make_quadrature(cell, degree)
     return np.asarray(points), np.asarray(weights)
@@ -146,6 +151,14 @@ def cell_dofs(space: Any) -> np.ndarray:
     return np.asarray(space.dofmap.list)
 
 
+def cell_nodes(mesh: Any) -> np.ndarray:
+    """Nodes of the mesh's own geometry (cells, nodes per cell), ghost cells included."""
+    table = mesh.geometry.dofmap
+    if VERSION < (0, 7):
+        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
+    return np.asarray(table)
+
+
 def ghosted_vector(space: Any) -> Any:
     """PETSc vector with the layout of `space`, ghosts included; `create_vector` differs from version to version."""
     index_map, block = space.dofmap.index_map, space.dofmap.index_map_bs
@@ -154,3 +167,88 @@ def ghosted_vector(space: Any) -> Any:
     vector = PETSc.Vec().createGhost(ghosts, sizes, bsize=block, comm=space.mesh.comm)
     vector.set(0.0)
     return vector
+
+
+def lagrange_tables(where: str, u: Any, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Derivatives of the basis (q, nodes, 3) and of the geometry (q, corners, 3) in reference coordinates, weights (q,).
+
+    For a Lagrange displacement of degree 1 or 2 on hexahedra or tetrahedra with straight edges: others raise ValueError.
+    """
+    mesh, element = u.function_space.mesh, u.function_space.ufl_element()
+    cell = mesh.topology.cell_type.name
+    names = {"Lagrange", "CG", "Q", "P"}
+    family = element.family() if _UFL_ELEMENTS else element.family_name
+    order = element.degree() if _UFL_ELEMENTS else element.degree
+    if (
+        value_shape(u) != (3,)
+        or cell not in ("hexahedron", "tetrahedron")
+        or family not in names
+        or order not in (1, 2)
+    ):
+        raise ValueError(
+            f"{where}: not supported: {element} on a {cell}. Expected three components of Lagrange degree 1 or 2 on "
+            "hexahedra or tetrahedra; use QuadratureMaterial."
+        )
+    points, weights = quadrature_rule(mesh, degree)
+
+    def derivatives(of: int) -> np.ndarray:
+        kind, variant = getattr(basix.CellType, cell), basix.LagrangeVariant.gll_warped
+        values = basix.create_element(basix.ElementFamily.P, kind, of, variant).tabulate(1, points)
+        return np.ascontiguousarray(np.moveaxis(np.asarray(values)[1:, :, :, 0], 0, 2))
+
+    linear = derivatives(1)
+    if geometry_dofs(mesh).shape[1] != linear.shape[1]:
+        raise ValueError(f"{where}: not supported: curved cells, of another degree than 1. Use QuadratureMaterial.")
+    return derivatives(order), linear, weights
+
+
+def geometry_dofs(mesh: Any) -> np.ndarray:
+    """Numbers (cells, corners) of the points of each cell, ghost cells included."""
+    table = mesh.geometry.dofmap
+    if VERSION < (0, 7):
+        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
+    return np.asarray(table)
+
+
+def elasticity_matrix(space: Any) -> Any:
+    """PETSc matrix in which all components of the nodes of a cell are coupled, its pattern filled with zeros."""
+    from dolfinx.fem import petsc
+
+    v, du = ufl.TestFunction(space), ufl.TrialFunction(space)
+    form = compile_form(ufl.inner(du, v) * ufl.dx)
+    matrix = petsc.create_matrix(form)
+    petsc.assemble_matrix(matrix, form)
+    matrix.assemble()
+    matrix.zeroEntries()
+    return matrix
+
+
+def kernel_form(where: str, kernel: Any, u: Any, rank: int) -> Any:
+    """Form over all cells whose element tensor the C function `kernel` computes, with `u` as its coefficient."""
+    if VERSION >= (0, 7):
+        raise ValueError(
+            f"{where}: not supported: element kernels of one's own on DOLFINx {dolfinx.__version__}, where forms are made "
+            "otherwise and this was never tried. Use QuadratureMaterial."
+        )
+    import ctypes
+
+    address = ctypes.cast(kernel, ctypes.c_void_p).value
+    space = u.function_space._cpp_object
+    cell = dolfinx.cpp.fem.IntegralType.cell
+    return dolfinx.cpp.fem.Form_float64(
+        [space] * rank, {cell: ([(-1, address)], None)}, [u._cpp_object], [], False, None
+    )
+
+
+def assemble_kernel_matrix(matrix: Any, form: Any, bcs: list[Any]) -> None:
+    """Assemble a form of `kernel_form`, with boundary conditions, from zero."""
+    from dolfinx.fem import petsc
+
+    matrix.zeroEntries()
+    petsc.assemble_matrix(matrix, form, bcs=bcs)
+    matrix.assemble()
+
+
+def original_cells(mesh: Any) -> np.ndarray:
+    """Number (cells,) that each local cell, ghosts included, had when the mesh was made; the same on any number of ranks."""
+    return np.asarray(mesh.topology.original_cell_index)

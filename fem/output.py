@@ -6,12 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import h5py as _h5py
 import numpy as np
 from dolfinx import fem, io
 
+from constitutive.laws.history import HistoryLaw
+
 from . import dolfinx_versions as versions
+from .fields import field_values
 
 if TYPE_CHECKING:
     from .material import QuadratureMaterial
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 h5py: Any = _h5py  # comes without types
 
 
-def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float = 0.0) -> None:
+def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None = None) -> None:
     """Write the mesh in its reference configuration, the displacement at its vertices and cell fields.
 
     Parameters
@@ -28,11 +32,11 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float = 0.0)
     path : str or Path
         File to write, with the suffix '.xdmf'; the numbers go to a '.h5' beside it.
     u : Function
-        Displacement (3 components); one of higher degree is interpolated to degree 1.
+        Displacement; one of higher degree is interpolated to degree 1.
     fields : sequence of Function
         Degree 1 or constant in each cell, as `QuadratureMaterial.project` gives them. Their names are kept.
-    time : float
-        Time or load under which ParaView shows the fields.
+    time : float, optional
+        Time or load under which ParaView shows the fields. (meshio reads files without.)
 
     Raises
     ------
@@ -46,24 +50,79 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float = 0.0)
     if len(set(names)) != len(names):
         raise ValueError(f"write_xdmf: expected fields of different names, got {names}. Set field.name.")
     mesh = u.function_space.mesh
-    displacement = fem.Function(versions.lagrange_space(mesh, "CG", 1, (3,)), name="displacement")
+    displacement = fem.Function(versions.lagrange_space(mesh, "CG", 1, tuple(u.ufl_shape)), name="displacement")
     displacement.interpolate(u)
     displacement.x.scatter_forward()
     with io.XDMFFile(mesh.comm, str(path), "w") as file:
         file.write_mesh(mesh)
-        file.write_function(displacement, time)
+        file.write_function(displacement, time or 0.0)
         for field in fields:
-            file.write_function(field, time)
+            file.write_function(field, time or 0.0)
+    if mesh.comm.rank == 0:
+        _as_one_grid(path, time)
+    mesh.comm.barrier()
+
+
+def _as_one_grid(path: Path, time: float | None) -> None:
+    """DOLFINx gives each field a mesh of its own, which ParaView shows as so many blocks and meshio reads in part."""
+    tree = ElementTree.parse(path)
+    domain = tree.getroot().find("Domain")
+    assert domain is not None
+    grid, *others = domain.findall("Grid")
+    if time is not None:
+        ElementTree.SubElement(grid, "Time", Value=f"{time:.17g}")
+    for other in others:
+        grid.extend(other.iter("Attribute"))
+        domain.remove(other)
+    ElementTree.indent(tree)
+    tree.write(path, xml_declaration=True, encoding="utf-8")
+
+
+def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attributes: dict[str, Any]) -> str | None:
+    """Write the rows of all ranks to one HDF5 file, rank after rank; nothing is gathered.
+
+    Every rank gives the same names, with rows of the same shape, which may be none. The file appears under its name only
+    when it is complete. Returns what went wrong, the same on every rank, or None.
+    """
+    temporary = path.with_name(f".{path.name}.{comm.bcast(os.getpid(), root=0)}.part")
+    counts = comm.allgather({name: len(table) for name, table in tables.items()})
+    failure = None
+    for rank in range(comm.size):
+        if rank == comm.rank and failure is None:
+            try:
+                with h5py.File(temporary, "w" if rank == 0 else "a") as file:
+                    for name, table in tables.items():
+                        if rank == 0:
+                            total = sum(count[name] for count in counts)
+                            file.create_dataset(name, shape=(total, *table.shape[1:]), dtype=table.dtype)
+                        first = sum(count[name] for count in counts[:rank])
+                        if len(table):
+                            file[name][first : first + len(table)] = table
+                    if rank == 0:
+                        file.attrs.update(attributes)
+            except OSError as error:
+                failure = str(error)
+        failure = comm.bcast(failure, root=rank)
+    if comm.rank == 0:
+        try:
+            if failure is None:
+                os.replace(temporary, path)
+        except OSError as error:
+            failure = str(error)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return comm.bcast(failure, root=0)
 
 
 def write_points(path: Any, material: QuadratureMaterial) -> None:
-    """Write what is known at the quadrature points to one HDF5 file; collective, written by rank 0.
+    """Write what is known at the quadrature points to one HDF5 file; collective, rank after rank.
 
     Datasets, n points of all ranks: `points (n, 3)` reference coordinates, `cell (n)` global cell index, `volume (n)`,
     `strain (n, 6)` and `strain_crystal (n, 6)`, `second_piola (n, 6)`, `cauchy (n, 6)`,
-    `deformation_gradient (n, 3, 3)`, `energy (n)`, `status (n)`, and `inputs (n, k)` for a law that has some. Vectors
-    are Mandel (11 22 33 23 13 12) in the sample frame, except `strain_crystal`. The file appears under its name only
-    when it is complete.
+    `deformation_gradient (n, 3, 3)`, `energy (n)`, `status (n)` (1 where the law was never trained), and where there are
+    some `inputs (n, k)`, `orientation (n, 3, 3)` and the parts of the state, `state/… (n, 6)` or `(n, 1)`. Vectors are
+    Mandel (11 22 33 23 13 12) in the sample frame, except `strain_crystal` and the state, which are in the crystal's. The
+    file appears under its name only when it is complete.
 
     Parameters
     ----------
@@ -86,7 +145,9 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
             f"write_points: expected a path of its own, got {str(path)!r}, which holds the numbers of "
             f"{path.with_suffix('.xdmf').name!r}. Choose another name."
         )
-    cells = material.mesh.topology.index_map(3).local_to_global(material.point_cells().astype(np.int32))
+    cells = material.mesh.topology.index_map(material.mesh.topology.dim).local_to_global(
+        material.point_cells().astype(np.int32)
+    )
     local = {
         "points": material.points(),
         "cell": np.asarray(cells, dtype=np.int64),
@@ -102,36 +163,19 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
     inputs = material.inputs.values(material.cells)
     if inputs is not None:
         local["inputs"] = inputs
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    failure = None
-    try:
-        file = h5py.File(temporary, "w") if comm.rank == 0 else None
-    except OSError as error:
-        file, failure = None, str(error)
-    failure = comm.bcast(failure, root=0)
-    if failure is None:
-        for name, values in local.items():
-            parts = comm.gather(values, root=0)
-            if file is not None and parts is not None and failure is None:
-                try:
-                    file.create_dataset(name, data=np.concatenate(parts))
-                except OSError as error:
-                    failure = str(error)
-    if file is not None:
-        try:
-            file.attrs["units"] = material.law.units
-            file.attrs["component_order"] = "Mandel 11 22 33 23 13 12"
-            file.attrs["strain_measure"] = material.law.strain_measure
-            file.attrs["law"] = repr(material.law)
-            file.close()
-            if failure is None:
-                os.replace(temporary, path)
-        except OSError as error:
-            failure = str(error)
-        finally:
-            temporary.unlink(missing_ok=True)
-    # rank 0 alone knows; one that raised alone would leave the others waiting
-    failure = comm.bcast(failure, root=0)
+    if isinstance(material.law, HistoryLaw):
+        for name, _ in material.law.state_parts:
+            local[f"state/{name}"] = material.state_values(name)
+    if material.orientation is not None:
+        local["orientation"] = field_values(material, "orientation")
+    attributes = {
+        "units": material.law.units,
+        "component_order": "Mandel 11 22 33 23 13 12",
+        "strain_measure": material.law.strain_measure,
+        "section": material.section,
+        "law": repr(material.law),
+    }
+    failure = write_by_rank(path, comm, local, attributes)
     if failure is not None:
         raise OSError(
             f"write_points: expected a file that can be written, got {str(path)!r}: {failure}. Check folder and space."

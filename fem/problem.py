@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,14 @@ from dolfinx.fem import petsc
 from mpi4py import MPI
 from petsc4py import PETSc as _petsc
 
-from constitutive.laws.law import INVALID
-
 from . import dolfinx_versions as versions
-from .diagnosis import REASONS, NotConverged, find_out_of_range, free_rigid_motions
+from .diagnosis import REASONS, NotConverged, describe_invalid, describe_weakest, find_out_of_range
+from .linear_solver import LinearSolver, forget_options, passing_options
 from .material import QuadratureMaterial
+from .mean_dilatation import CondensedTangent
 from .residual import check_residual, tangent_form
+from .restart import read_state, write_state
+from .rigid_motions import free_rigid_motions
 from .steps import Step, run_steps
 
 _DEFAULTS = {
@@ -32,9 +35,6 @@ _DEFAULTS = {
     # a short step is no proof of equilibrium
     "snes_stol": 0.0,
     "snes_max_it": 25,
-    "ksp_type": "preonly",
-    "pc_type": "lu",
-    "pc_factor_mat_solver_type": "mumps",
 }
 _prefixes = itertools.count()
 PETSc: Any = _petsc  # petsc4py comes without types
@@ -54,12 +54,16 @@ class Solution:
         Euclidean norm of the residual before each iteration and after the last.
     out_of_range : int
         Points beyond their law's trained range, on all ranks (only with out_of_range='flag').
+    negative_pivots : int or None
+        Negative eigenvalues of the tangent that was factorised last, that of the last but one iterate: more than 0 says
+        that the equilibrium is unstable. None where the solver does not count them (iterative, or an unsymmetric tangent).
     """
 
     reason: int
     iterations: int
     residuals: tuple[float, ...]
     out_of_range: int = 0
+    negative_pivots: int | None = None
 
     def __str__(self) -> str:
         return f"{self.iterations} iterations, {REASONS.get(self.reason, self.reason)}, {self.residuals[-1]:.2e}"
@@ -80,8 +84,10 @@ class EquilibriumProblem:
     bcs : sequence of DirichletBC
         Boundary values. `u` need not satisfy them yet.
     petsc_options : dict, optional
-        PETSc options without prefix, over the defaults: MUMPS, Newton that backtracks only from bad states, snes_rtol
-        1e-10, snes_atol 1e-14 × stiffness × node spacing (ten times the rounding of a body turned by 2 radians).
+        PETSc options without prefix, over the defaults: Newton that backtracks only from bad states, snes_rtol 1e-10,
+        snes_atol 1e-14 × stiffness × node spacing (ten times the rounding of a body turned by 2 radians); MUMPS up to
+        90 000 unknowns (400 000 in two dimensions), above it GAMG with the rigid motions as near-null space, under CG
+        where the tangent is symmetric and GMRES elsewhere. `solver` says which.
     out_of_range : 'raise', 'flag' or 'cut'
         What to do where a *converged* state has points beyond the trained range of their law: raise `OutOfRange`,
         count them in the result, or (in `steps`) cut the load step and raise when it can be cut no more.
@@ -93,6 +99,9 @@ class EquilibriumProblem:
     ValueError
         Where form, materials and quadrature rules do not fit each other.
     """
+
+    load: float | None
+    time: float
 
     def __init__(
         self,
@@ -112,10 +121,18 @@ class EquilibriumProblem:
         self.u, self.materials, self.bcs, self.out_of_range = u, list(materials), list(bcs), out_of_range
         self.space = u.function_space
         self.comm = self.space.mesh.comm
-        self.load: float | None = None
+        self.load, self.time = None, 0.0
+        self.dim = self.space.dofmap.index_map_bs
+        self._axisymmetric = any(material.section == "axisymmetric" for material in self.materials)
         self._residual_form = versions.compile_form(residual)
         self._jacobian_form = versions.compile_form(tangent_form(residual, u, self.materials))
         self._matrix = petsc.create_matrix(self._jacobian_form)
+        self._condensed = [
+            CondensedTangent(residual, u, material, material.mean_dilatation)
+            for material in self.materials if material.mean_dilatation is not None
+        ]  # fmt: skip
+        if self._condensed:
+            self._matrix.setOption(PETSc.Mat.Option.KEEP_NONZERO_PATTERN, True)
         # never u's own vector: PETSc locks x in the callbacks
         self._x, self._state, self._defect, self._b, self._raw = (versions.ghosted_vector(self.space) for _ in range(5))
         self._owned = self._x.getLocalSize()
@@ -124,6 +141,8 @@ class EquilibriumProblem:
         self._norms: list[float] = []
         self._absolute: float | None = None
         self.snes = self._create_snes(petsc_options or {}, petsc_options_prefix)
+        nodes = self.space.tabulate_dof_coordinates()[: self._owned // self.dim]
+        self._linear = LinearSolver(self.snes, self._matrix, nodes, self.dim, self._axisymmetric)
 
     def _create_snes(self, given: dict[str, Any], prefix: str | None) -> Any:
         snes = PETSc.SNES().create(self.comm)
@@ -134,14 +153,20 @@ class EquilibriumProblem:
         snes.setMonitor(lambda _snes, _iteration, norm: self._norms.append(float(norm)))
         options = PETSc.Options()
         # the command line wins over the defaults, the argument over both
-        for key, value in _DEFAULTS.items():
-            if not options.hasName(prefix + key):
-                options[prefix + key] = value
         for key, value in given.items():
             options[prefix + key] = value
+        defaults = {prefix + key: value for key, value in _DEFAULTS.items() if not options.hasName(prefix + key)}
         self._has_own_atol = options.hasName(prefix + "snes_atol")
-        snes.setFromOptions()
+        with passing_options(defaults):
+            snes.setFromOptions()
+        # preconditioners read theirs as late as the first solve
+        weakref.finalize(self, forget_options, [prefix + key for key in given])
         return snes
+
+    @property
+    def solver(self) -> str:
+        """The linear solver in words."""
+        return self._linear.description
 
     def _push(self, x: Any) -> None:
         """Make `x` the displacement, ghosts included."""
@@ -174,9 +199,14 @@ class EquilibriumProblem:
         with b.localForm() as local:
             local.set(0.0)
         petsc.assemble_vector(b, self._residual_form)
-        if misses:
+        if misses and not self._condensed:
             petsc.apply_lifting(b, [self._jacobian_form], [self.bcs], [self._state], -1.0)
         b.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
+        if misses and self._condensed:
+            # the products of the condensed tangent are no form that could be lifted
+            self._assemble_whole_matrix()
+            lifted = self._matrix * self._defect
+            b.axpy(-1.0, lifted)
         petsc.set_bc(b, self.bcs, x, -1.0)
 
     def _jacobian(self, _snes: Any, x: Any, _matrix: Any, _preconditioner: Any) -> None:
@@ -185,11 +215,26 @@ class EquilibriumProblem:
             self._push(x)
             self._update(tangent=True)
         self._assemble_matrix()
+        self._linear.choose()
 
     def _assemble_matrix(self) -> None:
+        if self._condensed:
+            self._assemble_whole_matrix()
+            first = self._matrix.getOwnershipRange()[0]
+            rows = np.flatnonzero(self._held()).astype(PETSc.IntType) + first
+            self._matrix.zeroRowsColumns(rows, diag=1.0)
+            return
         self._matrix.zeroEntries()
         petsc.assemble_matrix(self._matrix, self._jacobian_form, bcs=self.bcs)
         self._matrix.assemble()
+
+    def _assemble_whole_matrix(self) -> None:
+        """With the condensed parts, without boundary conditions."""
+        self._matrix.zeroEntries()
+        petsc.assemble_matrix(self._matrix, self._jacobian_form)
+        self._matrix.assemble()
+        for part in self._condensed:
+            part.add_to(self._matrix)
 
     def _own_dofs(self, bc: Any) -> np.ndarray:
         # the second value that dof_indices returns counts nodes or components, by version: compare instead
@@ -211,12 +256,14 @@ class EquilibriumProblem:
         self._assemble_matrix()
         diagonal = np.where(held := self._held(), 0.0, self._matrix.getDiagonal().array_r)
         norm = np.sqrt(self.comm.allreduce(float(diagonal @ diagonal)))
-        nodes = self.space.tabulate_dof_coordinates()[: self._owned // 3] + self.u.x.array[: self._owned].reshape(-1, 3)
+        nodes = self.space.tabulate_dof_coordinates()[: self._owned // self.dim].copy()
+        nodes[:, : self.dim] += self.u.x.array[: self._owned].reshape(-1, self.dim)
         reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
         self.comm.Allreduce(MPI.IN_PLACE, reach, op=MPI.MAX)
-        spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / 3) ** (1 / 3)
+        spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / self.dim) ** (1 / self.dim)
         work = self._x.duplicate()
-        free = free_rigid_motions(self._matrix, work, nodes, held, norm / np.sqrt(self._x.getSize()))
+        scale = norm / np.sqrt(self._x.getSize())
+        free = free_rigid_motions(self._matrix, work, nodes, held, scale, self.dim, self._axisymmetric)
         if free:
             raise ValueError(
                 f"EquilibriumProblem: expected boundary conditions (or springs) that hold the body, got {len(free)} "
@@ -226,8 +273,13 @@ class EquilibriumProblem:
         # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
         self._absolute = 1e-14 * norm * spacing
 
-    def solve(self) -> Solution:
-        """Bring `u` to equilibrium.
+    def solve(self, dt: float | None = None) -> Solution:
+        """Bring `u` to equilibrium, and commit the internal variables of the materials when it is there.
+
+        Parameters
+        ----------
+        dt : float, optional
+            Time that the step takes, in the laws' unit of time; needed where a law depends on the rate.
 
         Returns
         -------
@@ -237,12 +289,19 @@ class EquilibriumProblem:
         Raises
         ------
         NotConverged
-            On all ranks, with `u` rolled back.
+            On all ranks, with `u` rolled back and no state committed.
         OutOfRange
-            Where a converged state leaves a law's trained range and `out_of_range` is not 'flag'; `u` rolled back.
+            Where a converged state leaves a law's trained range and `out_of_range` is not 'flag'; rolled back likewise.
         ValueError
-            Where nothing holds the body.
+            Where nothing holds the body, or a rate-dependent law is given no time.
         """
+        if dt is None and any(material.law.rate_dependent for material in self.materials):
+            raise ValueError(
+                "EquilibriumProblem.solve: expected a time step dt for a law that depends on the rate, got None. Pass dt, or "
+                "times= to steps(...)."
+            )
+        for material in self.materials:
+            material.dt = dt
         self.u.x.scatter_forward()
         start = self.u.x.array.copy()
         if self._absolute is None:
@@ -258,9 +317,10 @@ class EquilibriumProblem:
             raise
         reason = self.snes.getConvergedReason()
         if reason <= 0:
-            invalid = self._invalid_points()
+            invalid = describe_invalid(self.materials)
+            self._linear.recover()
             self._roll_back(start)
-            raise NotConverged(reason, self._norms, self.load, invalid)
+            raise NotConverged(reason, self._norms, self.load, invalid, describe_weakest(self.materials))
         same = self._evaluated is not None and np.array_equal(self._evaluated, self._x.array_r)
         if not self.comm.allreduce(same, op=MPI.LAND):
             self._push(self._x)
@@ -270,16 +330,17 @@ class EquilibriumProblem:
             self._roll_back(start)
             raise error
         count = 0 if error is None else error.count
-        return Solution(reason, self.snes.getIterationNumber(), tuple(self._norms), count)
+        for material in self.materials:
+            material.commit()
+        self.time += dt or 0.0
+        pivots = self._linear.negative_pivots()
+        return Solution(reason, self.snes.getIterationNumber(), tuple(self._norms), count, pivots)
 
     def _roll_back(self, start: np.ndarray) -> None:
         self.u.x.array[:] = start
+        for material in self.materials:
+            material.dt = 0.0  # back to the committed state, without time to relax in
         self._update(tangent=False)
-
-    def _invalid_points(self) -> str:
-        local = sum(int(np.count_nonzero(material.status == INVALID)) for material in self.materials)
-        number = self.comm.allreduce(local)
-        return f"; {number} points with det F ≤ 0 or NaN in the last trial state" if number else ""
 
     def steps(
         self,
@@ -288,6 +349,7 @@ class EquilibriumProblem:
         start: float | None = None,
         max_cuts: int = 10,
         progress: bool | None = None,
+        times: Sequence[float] | np.ndarray | None = None,
     ) -> Iterator[Step]:
         """Follow a load through `targets`; a step that fails is rolled back, halved and tried again.
 
@@ -304,6 +366,8 @@ class EquilibriumProblem:
             The shortest step is the way to the target halved so many times.
         progress : bool, optional
             Progress bar on rank 0; by default where stderr is a terminal.
+        times : sequence of float, optional
+            Time at which each target is reached, from the present `time` on; for laws that depend on the rate.
 
         Yields
         ------
@@ -312,32 +376,33 @@ class EquilibriumProblem:
         Raises
         ------
         NotConverged, OutOfRange
-            When a step fails and can be cut no more; u and load are back at the last converged state.
+            When a step fails and can be cut no more; u, states and load are back at the last converged step.
         """
-        return run_steps(self, load, targets, start, max_cuts, progress)
+        return run_steps(self, load, targets, start, max_cuts, progress, times)
 
     def reaction(self, where: Any) -> np.ndarray:
-        """Force (3,) with which a support acts on the body: sum of the raw residual over constrained components.
+        """Force (dim,) with which a support acts on the body: sum of the raw residual over constrained components.
 
         Parameters
         ----------
         where : DirichletBC, or array of int
             A boundary condition: the components that it constrains are summed. Or nodes, as `locate_dofs_topological`
-            finds them for the whole displacement space: all three components.
+            finds them for the whole displacement space: all components.
 
         Returns
         -------
-        array (3,)
-            In units of the law times area; the same on every rank. Tension pulls along the outer normal.
+        array (dim,)
+            In units of the law times area of the mesh (GPa and mm make kN), times length where a plane section stands for a
+            unit of thickness; the same on every rank. Tension pulls along the outer normal.
         """
         raw = self._assemble_raw()
         if isinstance(where, (np.ndarray, list, tuple)):
             nodes = np.unique(np.asarray(where, dtype=np.int64))
-            nodes = nodes[nodes < self._owned // 3]
-            dofs = (3 * nodes[:, None] + np.arange(3)).reshape(-1)
+            nodes = nodes[nodes < self._owned // self.dim]
+            dofs = (self.dim * nodes[:, None] + np.arange(self.dim)).reshape(-1)
         else:
             dofs = self._own_dofs(where)
-        force = np.bincount(dofs % 3, weights=raw[dofs], minlength=3)
+        force = np.bincount(dofs % self.dim, weights=raw[dofs], minlength=self.dim)
         return self.comm.allreduce(force)
 
     def _assemble_raw(self) -> np.ndarray:
@@ -347,3 +412,15 @@ class EquilibriumProblem:
         petsc.assemble_vector(self._raw, self._residual_form)
         self._raw.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
         return self._raw.array_r.copy()
+
+    def save(self, path: Any) -> None:
+        """Write displacement, load, time and internal variables, to go on from with `restore`; see `fem.restart`."""
+        write_state(path, self)
+
+    def restore(self, path: Any) -> float | None:
+        """Go back to a state that `save` wrote, on any number of ranks. Returns the load, for `steps(start=…)`."""
+        read_state(path, self)
+        for material in self.materials:
+            material.dt = 0.0
+        self._update(tangent=False)
+        return self.load

@@ -36,9 +36,10 @@ def check_residual(residual: Any, u: Any, materials: Sequence[QuadratureMaterial
             f"{where}: expected a residual that is linear in one test function, got {type(residual).__name__}. "
             "Write material.virtual_work(v) with v = ufl.TestFunction(u.function_space)."
         )
-    if versions.value_shape(u) != (3,) or u.function_space.dofmap.index_map_bs != 3:
+    dim = u.function_space.mesh.geometry.dim
+    if versions.value_shape(u) != (dim,) or u.function_space.dofmap.index_map_bs != dim:
         raise ValueError(
-            f"{where}: expected a displacement of three Lagrange components, got {u.function_space.ufl_element()}. "
+            f"{where}: expected a displacement of {dim} Lagrange components, got {u.function_space.ufl_element()}. "
             "Not supported: mixed spaces."
         )
     for material in materials:

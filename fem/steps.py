@@ -14,7 +14,7 @@ from tqdm import tqdm
 from .diagnosis import NotConverged, OutOfRange
 
 if TYPE_CHECKING:
-    from .problem import EquilibriumProblem
+    from .problem import EquilibriumProblem, Solution
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,14 @@ class Step:
         Norm of the residual at the end.
     residuals : tuple of float
         Residual norms of the last substep, iteration by iteration.
-    reaction : array (boundary conditions, 3)
+    reaction : array (boundary conditions, dim)
         Force of each support on the body, in the order of `bcs`; see `EquilibriumProblem.reaction`.
     out_of_range : int
         Points beyond the trained range (only with out_of_range='flag').
+    time : float
+        Time at this state.
+    negative_pivots : int or None
+        As in `Solution`, of the last substep.
     """
 
     load: float
@@ -49,6 +53,8 @@ class Step:
     residuals: tuple[float, ...]
     reaction: np.ndarray
     out_of_range: int
+    time: float = 0.0
+    negative_pivots: int | None = None
 
 
 def run_steps(
@@ -58,6 +64,7 @@ def run_steps(
     start: float | None,
     max_cuts: int,
     progress: bool | None,
+    times: Sequence[float] | np.ndarray | None = None,
 ) -> Iterator[Step]:
     """See `EquilibriumProblem.steps`."""
     loads = [float(target) for target in targets]
@@ -82,47 +89,65 @@ def run_steps(
         else:
             load(value)
 
-    return _follow(problem, apply, loads, start, max_cuts, progress)
+    durations: list[float] | None = None
+    if times is not None:
+        differences = np.diff(np.concatenate([[problem.time], np.asarray(times, dtype=float)]))
+        durations = [float(difference) for difference in differences]
+        if len(durations) != len(loads) or not np.all(differences >= 0):
+            raise ValueError(
+                f"EquilibriumProblem.steps: expected {len(loads)} times that do not fall, from {problem.time:g} on, got "
+                f"{np.asarray(times).tolist()}. Give one for each target."
+            )
+    elif any(material.law.rate_dependent for material in problem.materials):
+        raise ValueError(
+            "EquilibriumProblem.steps: expected times for a law that depends on the rate, got None. Pass times=…, one for "
+            "each target."
+        )
+    return _follow(problem, apply, loads, start, max_cuts, progress, durations)
 
 
 def _follow(
-    problem: EquilibriumProblem, apply: Any, loads: list[float], start: float, max_cuts: int, progress: bool | None
-) -> Iterator[Step]:
+    problem: EquilibriumProblem, apply: Any, loads: list[float], start: float, max_cuts: int, progress: bool | None,
+    durations: list[float] | None,
+) -> Iterator[Step]:  # fmt: skip
     shown = sys.stderr.isatty() if progress is None else progress
     reached = start
     with tqdm(total=len(loads), unit="step", disable=not (shown and problem.comm.rank == 0)) as bar:
-        for target in loads:
+        for number, target in enumerate(loads):
             iterations = substeps = cuts = 0
-            increment = target - reached
-            smallest = abs(increment) * 0.5**max_cuts * (1.0 - 1e-9)
+            origin = reached
+            # a load that is held while time passes is cut in time alone: the share done counts, not the load
+            done, share = 0.0, 1.0
+            smallest = 0.5**max_cuts * (1.0 - 1e-9)
             failed_last = False
             while True:
                 # the last piece ends on the target itself, not beside it by rounding
-                last = abs(increment) >= abs(target - reached) * (1.0 - 1e-12)
-                trial = target if last else reached + increment
+                last = share >= (1.0 - done) * (1.0 - 1e-12)
+                aim = 1.0 if last else done + share
+                trial = target if last else origin + aim * (target - origin)
                 apply(trial)
                 try:
-                    solution = problem.solve()
+                    solution = problem.solve(None if durations is None else (aim - done) * durations[number])
                 except (NotConverged, OutOfRange) as error:
                     apply(reached)
                     cuts += 1
                     failed_last = True
-                    increment = 0.5 * (trial - reached)
+                    share = 0.5 * (aim - done)
                     hopeless = isinstance(error, OutOfRange) and problem.out_of_range != "cut"
                     # compared with the way to the target: before a limit load, good steps would halve for ever
-                    if hopeless or abs(increment) < smallest or trial == reached:
+                    if hopeless or share < smallest:
                         raise
-                    bar.set_postfix_str(f"load {reached:g}, cut to {increment:.2g}")
+                    bar.set_postfix_str(f"load {reached:g}, cut to {share * (target - origin):.2g}")
                     continue
-                reached = trial
+                reached, done = trial, aim
                 iterations += solution.iterations
                 substeps += 1
+                bar.set_postfix_str(_shown(reached, solution))
                 if last:
                     break
                 if not failed_last:
-                    increment *= 2.0  # two good steps in a row: try a longer one again
+                    share *= 2.0  # two good steps in a row: try a longer one again
                 failed_last = False
-            bar.set_postfix_str(f"load {target:g}")
             bar.update()
             reactions = [problem.reaction(bc) for bc in problem.bcs]
             yield Step(
@@ -132,6 +157,12 @@ def _follow(
                 cuts=cuts,
                 residual=solution.residuals[-1],
                 residuals=solution.residuals,
-                reaction=np.array(reactions).reshape(-1, 3),
+                reaction=np.array(reactions).reshape(-1, problem.dim),
                 out_of_range=solution.out_of_range,
+                time=problem.time,
+                negative_pivots=solution.negative_pivots,
             )
+
+
+def _shown(load: float, solution: Solution) -> str:
+    return f"load {load:.4g}, {solution.iterations} iterations, residual {solution.residuals[-1]:.1e}"

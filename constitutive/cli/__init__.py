@@ -1,6 +1,6 @@
-"""The command `constitutive`: atoms → data, data → law, law → audit and curves."""
+"""The command `constitutive`: atoms → data, data → law, law → audit, curves and C, image or structure → moduli."""
 
-from . import atoms, constants, drive, fitting, laws
+from . import atoms, constants, drive, export, fitting, laws, moduli
 from .command import main
 
-__all__ = ["atoms", "constants", "drive", "fitting", "laws", "main"]
+__all__ = ["atoms", "constants", "drive", "export", "fitting", "laws", "main", "moduli"]

@@ -50,8 +50,9 @@ def main() -> None:
     constitutive atoms Cu.cif --calculator emt --max-strain 0.08 -o copper.h5
     constitutive fit copper.h5 -o copper.law
     constitutive audit copper.law
-    constitutive report copper.law copper.h5 -o copper.html
     constitutive drive copper.law --direction 110 --to 0.05
+    constitutive export copper.law --to c
+    constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2"
     """
 
 

@@ -36,13 +36,14 @@ from .command import check_output, json_option, main, refuse_unread, sentence, s
     help="Cross-validation folds, by symmetry orbit; 0 for none. Off for tables.",
 )
 @click.option("--elliptic-box", type=float, help="Keep strains with all |E_i| up to this strongly elliptic.")
+@click.option("--polyconvex", is_flag=True, help="Fit a law that is elliptic at every strain; mostly less accurate.")
 @click.option("--report", type=click.Path(path_type=Path), help="HTML report to write: parity, constants, curves.")
 @click.option("--seed", default=0, show_default=True, help="Seed of splits and initial weights.")
 @json_option
 @sentence
 def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None, skip_frames: str, stress_units: str,
         stress_sign: str, point_group: str | None, units: str | None, columns: str | None, fit_glob: str,
-        test_glob: str | None, folds: int, elliptic_box: float | None, report: Path | None, seed: int,
+        test_glob: str | None, folds: int, elliptic_box: float | None, polyconvex: bool, report: Path | None, seed: int,
         as_json: bool) -> None:  # fmt: skip
     """Fit a symmetric law to strain, energy and stress.
 
@@ -88,12 +89,14 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     say(f"{data}")
     if "largest_force" in data.provenance and data.provenance["largest_force"] is not None:
         say(f"largest force {data.provenance['largest_force']:.2g} eV/Å, so these are {data.kind} data")
+    if data.group is not None:
+        say(data.group.seen_by_strain)
     validation = None
     if folds:
-        validation = cross_validate(data, folds=folds, seed=seed)
+        validation = cross_validate(data, folds=folds, seed=seed, polyconvex=polyconvex)
         say(str(validation))
     checkpoint = target.with_name(f".{target.name}.progress")
-    law = fit_law(data, seed=seed, test=test, elliptic_box=elliptic_box, checkpoint=checkpoint)
+    law = fit_law(data, seed=seed, test=test, elliptic_box=elliptic_box, polyconvex=polyconvex, checkpoint=checkpoint)
     law.save(target)
     if report is not None:
         from ..report import write_report
@@ -113,8 +116,12 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
         f"pressure at the file's cell {reference['pressure_at_file_cell']:.3g} {law.units}; the law counts strain from its "
         f"stress-free cell, stretch {_diagonal(reference['stretch'])}"
     )
-    lines.append(f"training error {100 * figures['training_stress_error']:.2f} %, polynomial degree {figures['order']}, "
-                 f"{figures['parameters']} parameters")  # fmt: skip
+    form = "no network" if figures["network"] == "none" else f"network of {figures['network']}"
+    if figures["order"] != 1:
+        form = f"polynomial of degree {figures['order']}, {form}" if figures["order"] else f"polyconvex, {form}"
+    lines.append(
+        f"training error {100 * figures['training_stress_error']:.2f} %, {form}, {figures['parameters']} parameters"
+    )
     lines.append(figures["symmetry_floor"])
     if "elliptic_box" in figures:
         lines.append(f"elliptic for all |E_i| ≤ {figures['elliptic_box']:g}: smallest acoustic eigenvalue on unseen strains "

@@ -45,7 +45,7 @@ def show(law: Path, as_json: bool) -> None:
     from ..storage import load
 
     found = load(law)
-    lines = [f"{found!r}"]
+    lines = [f"{found!r}", f"  {found.group.seen_by_strain}"]
     fit_figures = found.metadata.get("fit", {})
     lines += [f"  {key}: {value}" for key, value in fit_figures.items()]
     constants = _constants(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from crystals.moduli import hemisphere
 from crystals.rotations import mandel_rotation
 
 from ..stability import acoustic_eigenvalue, box_strains, ellipticity_penalty
-from .least_squares import Problem
+from .least_squares import Problem, Shown
 
 #: Weight of the penalty beside the mean squared residual of the data, and its margin as a share of the smallest
 #: stiffness eigenvalue.
@@ -26,9 +25,7 @@ DIRECTIONS = 100
 UNSEEN = 1024
 
 
-def keep_elliptic(
-    problem: Problem, half_width: float, alpha: float, shown: Callable[[], None] | None = None
-) -> dict[str, Any]:
+def keep_elliptic(problem: Problem, half_width: float, alpha: float, shown: Shown | None = None) -> dict[str, Any]:
     """Refit a fitted law such that strains with |E_i| ≤ half_width in all six Mandel components are elliptic.
 
     Parameters

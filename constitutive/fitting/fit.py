@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -23,12 +23,11 @@ from crystals.moduli import is_stable
 from crystals.symmetry_floor import symmetry_floor
 
 from ..laws.domain import Domain
-from ..laws.symmetric import SymmetricLaw
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
 from .elliptic_fit import keep_elliptic
 from .laplace import laplace
-from .least_squares import PolynomialFit
+from .least_squares import FittedLaw, PolynomialFit, Shown
 from .selection import (
     NETWORK_FOLDS,
     Fitted,
@@ -83,9 +82,10 @@ def fit(
     held_out: float = 0.2,
     test: StrainData | None = None,
     elliptic_box: float | None = None,
+    polyconvex: bool = False,
     checkpoint: str | Path | None = None,
     progress: bool = True,
-) -> SymmetricLaw:
+) -> FittedLaw:
     """Fit W(E) to energies and stresses; group, frame, unit and kind come from the data.
 
     What is not given is chosen by cross-validation inside the training states, by symmetry orbit (by load path for
@@ -107,6 +107,8 @@ def fit(
         Held-out states instead of a split.
     elliptic_box : float, optional
         Half-width of a box of strains, |E_i| in all six Mandel components, that is to stay strongly elliptic.
+    polyconvex : bool
+        Fit a `PolyconvexLaw`, elliptic at every strain, in place of a `SymmetricLaw`; mostly less accurate.
     checkpoint : path, optional
         File that keeps what is done, so that the same call goes on after a kill; removed at the end.
     progress : bool
@@ -114,7 +116,7 @@ def fit(
 
     Returns
     -------
-    SymmetricLaw
+    SymmetricLaw or PolyconvexLaw
         Counted from its stress-free cell. `law.metadata['fit']` holds figures, `law.metadata['reference']` the
         stretch from the file's cell and the pressure there.
 
@@ -126,11 +128,16 @@ def fit(
     check(data)
     if not 0.0 <= held_out <= 0.5:
         raise ValueError(f"fit: expected held_out between 0 and 0.5, got {held_out}. 0.2 holds out a fifth.")
+    if polyconvex and (order, measure, elliptic_box) != (None, None, None):
+        raise ValueError(
+            "fit: expected no order, measure or elliptic_box for a polyconvex law, which has no polynomial, sees stretches "
+            "and is elliptic everywhere. Leave them out, or polyconvex."
+        )
     training, testing = data, test
     if test is None and held_out > 0:
         folds = orbit_folds(data.orbits(), max(2, round(1.0 / held_out)), seed)
         training, testing = data.take(folds != 0), data.take(folds == 0)
-    fixed = {"order": order, "network": network, "widths": widths, "measure": measure}
+    fixed = {"order": order, "network": network, "widths": widths, "measure": measure, "polyconvex": polyconvex}
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), _identity(training, seed, fixed))
     consistency = _questioned(training, seed)
     use_energy = consistency is not None and consistency.use_energy
@@ -167,7 +174,7 @@ def _identity(training: StrainData, seed: int, fixed: dict[str, Any]) -> str:
 def _finish(
     fitted: Fitted, data: StrainData, training: StrainData, testing: StrainData | None,
     consistency: Consistency | None, seed: int,
-) -> SymmetricLaw:  # fmt: skip
+) -> FittedLaw:  # fmt: skip
     law = fitted.law
     inside = fitted.reference.to_law(training.strain)
     law.max_strain = float(np.linalg.norm(inside, axis=1).max())
@@ -187,7 +194,7 @@ def _finish(
         "order": fitted.choice.order,
         "ridge": fitted.choice.prior,
         "measure": fitted.choice.measure,
-        "network": fitted.choice.network,
+        "network": law.form,
         "weight_decay": fitted.alpha,
         "energies": None if consistency is None else str(consistency),
         "parameters": int(sum(p.numel() for p in law.parameters() if p.requires_grad)),
@@ -265,7 +272,7 @@ def cross_validate(
     progress
         As in `fit`.
     fixed : optional
-        order, network, widths, measure as in `fit`.
+        order, network, widths, measure, polyconvex as in `fit`.
     """
     check(data)
     orbits = data.orbits()
@@ -291,14 +298,17 @@ def cross_validate(
 
 
 @contextmanager
-def _one_thread_with_bar(label: str, progress: bool) -> Iterator[Callable[[], None]]:
+def _one_thread_with_bar(label: str, progress: bool) -> Iterator[Shown]:
     threads = torch.get_num_threads()
     # Many small products: two threads were measured to take twice as long as one; and the sums keep one order.
     torch.set_num_threads(1)
+    latest: dict[str, str] = {}
     try:
         with tqdm(desc=label, unit="step", disable=not progress, mininterval=0.5) as bar:
 
-            def shown() -> None:
+            def shown(**errors: float) -> None:
+                latest.update({name.replace("_", " "): f"{100 * error:.2f} %" for name, error in errors.items()})
+                bar.set_postfix(latest, refresh=False)
                 bar.update()
 
             yield shown

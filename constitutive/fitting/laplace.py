@@ -21,7 +21,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import jacrev, vmap
 
 from ..laws.uncertainty import CHUNK, Uncertainty, stress_jacobian
 from .least_squares import Problem, Reference
@@ -56,8 +55,7 @@ def laplace(problem: Problem, alpha: float, orbits: np.ndarray) -> Uncertainty:
             f"{len(orbits)} and {len(np.unique(orbits))}. Pass the training data's orbits(), and more states."
         )
     jacobian = torch.cat([
-        vmap(jacrev(problem._predict), in_dims=(None, 0))(theta, points).reshape(len(points), -1, len(theta))
-        for points in problem.points.split(CHUNK)
+        problem.jacobian(theta, slice(start, start + CHUNK)) for start in range(0, n, CHUNK)
     ])  # fmt: skip
     rows = jacobian.reshape(-1, len(theta))
     values, vectors = torch.linalg.eigh(rows.T @ rows + torch.diag(n * problem._prior(alpha)))
@@ -72,7 +70,7 @@ def laplace(problem: Problem, alpha: float, orbits: np.ndarray) -> Uncertainty:
     residual = problem._residual(theta)
     left_out, variance = _left_out(sensitivity, residual, derived, orbits)
     back = Reference(np.linalg.inv(reference.stretch), 0.0)
-    error = back.from_law((left_out[:, :6] * problem.stress_unit).numpy() @ problem.turn)
+    error = back.from_law((left_out[:, :6] / problem.weights * problem.stress_unit).numpy() @ problem.turn)
     sizes = np.linalg.norm(strain.numpy(), axis=1)
     level = min(1.0, 0.9 * (1.0 + 1.0 / len(np.unique(orbits))))
     shape, constants = _calibrate(np.abs(error), variance.numpy(), sizes, level)

@@ -7,10 +7,10 @@ S = J₀ U₀⁻¹ S_law U₀⁻¹ and W = J₀ W_law + constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import factorial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_polynomials
 from crystals.rotations import mandel_rotation
 
+from ..laws.law import Law
+from ..laws.polyconvex import PolyconvexLaw
 from ..laws.polynomial import PolynomialMap
 from ..laws.strain_measure import StrainMeasure, sandwich, to_tensor, to_vector
 from ..laws.symmetric import SymmetricLaw
@@ -61,13 +63,26 @@ def _map(symbol: str, degree: int) -> PolynomialMap:
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation chooses of a law: degree and ridge parameter of the polynomial part, strain measure, network."""
+    """What cross-validation chooses of a law: degree and ridge parameter of the polynomial part, strain measure, network.
+
+    Degree 1 stands for a network alone, degree 0 for a polyconvex law.
+    """
 
     order: int
     prior: float
     measure: float = 1.0
     network: str = "invariants"
     widths: tuple[int, ...] = (8, 8)
+
+
+class Shown(Protocol):
+    """What shows the progress of a fit: called once a step, with relative errors by name."""
+
+    def __call__(self, **errors: float) -> None: ...
+
+
+#: Laws that `Problem` fits.
+FittedLaw = SymmetricLaw | PolyconvexLaw
 
 
 class PolynomialFit:
@@ -84,11 +99,13 @@ class PolynomialFit:
         Ridge parameter on coefficients of degree 3 and more over `prior_scale`; 0 gives the minimum-norm solution.
     measure : float
         The strain that the energy is a polynomial of (`constitutive.laws.strain_measure`): 1 for Green–Lagrange.
+    weights : array (n,), optional
+        Factor of each state's residuals.
     """
 
     def __init__(
         self, data: StrainData, order: int, use_energy: bool = True, prior: float = 0.0, use_stress: bool = True,
-        measure: float = 1.0,
+        measure: float = 1.0, weights: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         assert data.group is not None
         self.group, self.measure = data.group, measure
@@ -101,14 +118,15 @@ class PolynomialFit:
         stress = data.stress @ self.turn.T
         unit = float(np.sqrt(np.mean(np.sum(stress**2, axis=1))))
         n = len(data)
+        w = np.ones(n) if weights is None else weights
         rows, right = [], []
         if use_stress:
-            features = gradients.transpose(0, 2, 1).reshape(6 * n, -1)
+            features = (w[:, None, None] * gradients.transpose(0, 2, 1)).reshape(6 * n, -1)
             rows.append(np.concatenate([np.zeros((6 * n, 1)), features], axis=1))
-            right.append(stress.reshape(-1) / unit)
+            right.append((w[:, None] * stress).reshape(-1) / unit)
         if use_energy and data.energy is not None:
-            factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
-            rows.append(factor * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
+            factor = ENERGY_WEIGHT / float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1)))) * w
+            rows.append(factor[:, None] * self.scale * np.concatenate([np.ones((n, 1)), values], axis=1))
             right.append(factor * data.energy / unit)
         # the rows go through one orthogonal factor; ridge parameters are then tried on a small triangle
         orthogonal, self._rows = np.linalg.qr(np.concatenate(rows))
@@ -161,7 +179,7 @@ class PolynomialFit:
         matrix = mandel.unpack_upper(self._maps[1].hessian(self._maps[1].table(zero), part))[0]
         # the file's cell is under stress, and e is E only to first order
         slope = torch.from_numpy(self.coefficients[:first]) @ self._maps[0].gradient(self._maps[0].table(zero))[0]
-        bend = 4.0 * 0.5 * (1.0 - self.measure) * sandwich(to_tensor(slope), torch.eye(3, dtype=torch.float64))
+        bend = 2.0 * (1.0 - self.measure) * sandwich(to_tensor(slope), torch.eye(3, dtype=torch.float64))
         return self.turn.T @ (matrix - bend).numpy() @ self.turn
 
 
@@ -187,18 +205,43 @@ class Reference:
         return mandel.to_mandel(np.linalg.det(self.stretch) * inverse @ mandel.from_mandel(stress) @ inverse)
 
 
+def predicted_stress(law: Law, strain: np.ndarray) -> np.ndarray:
+    """Stress of a fitted law as its data give it.
+
+    Parameters
+    ----------
+    law : Law
+        From `fit`, or any other law, whose reference cell is then its own.
+    strain : array (n, 6)
+        Green–Lagrange, Mandel, counted from the data's reference cell, which need not be stress-free.
+
+    Returns
+    -------
+    array (n, 6)
+        Second Piola–Kirchhoff stress per area of the same cell, in the law's units.
+    """
+    stretch = law.metadata.get("reference", {}).get("stretch", np.eye(3).tolist())
+    reference = Reference(np.array(stretch, dtype=float), 0.0)
+    return reference.from_law(law.response(reference.to_law(strain), tangent=False).stress)
+
+
 class Problem:
     """Residuals of a law and its stress-free cell on data, and Levenberg–Marquardt on them (Marquardt 1963).
 
     The unknowns are the stretch to the stress-free cell, a constant in the energy, and the law's parameters. The
     objective is the mean squared residual, in units of the RMS stress, plus α |Δ(network weights)|² plus a ridge on the
     polynomial coefficients in scaled units (strain over the largest strain). Hidden weights are drawn to where they
-    started and the last layer to zero: a large α leaves random features that are silent, not dead ones. α is lowered in
+    started and the last layer to zero: a large α leaves random features that are silent, not dead ones; a polyconvex law
+    cannot be silent, and all of it is drawn to where it started. α is lowered in
     steps by the caller, so that the network grows out of the polynomial only as far as held-out data want.
     """
 
-    def __init__(self, law: SymmetricLaw, data: StrainData, use_energy: bool, prior: float) -> None:
+    def __init__(
+        self, law: FittedLaw, data: StrainData, use_energy: bool, prior: float, weights: np.ndarray | None = None
+    ) -> None:
         self.law, self.prior = law, prior
+        #: Factor (n, 1) of each state's residuals.
+        self.weights = torch.from_numpy(np.ones(len(data)) if weights is None else weights)[:, None]
         unit = float(np.sqrt(np.mean(np.sum(data.stress**2, axis=1))))
         size = float(np.sqrt(np.mean(np.sum(data.strain**2, axis=1))))
         self.stress_unit, self.energy_unit = unit, unit * size
@@ -214,7 +257,7 @@ class Problem:
         )
         standard = PointGroup(law.group.symbol)
         self.stretches = torch.from_numpy(invariant_stretches(standard))
-        degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
+        degrees = law.degrees if isinstance(law, SymmetricLaw) else np.zeros(0)
         # coefficients are learned at strains of order one; the ridge is that of `PolynomialFit`
         self.rescale = torch.from_numpy(law.strain_scale ** (2.0 - degrees))
         ratio = law.energy_scale * law.strain_scale / unit
@@ -226,9 +269,16 @@ class Problem:
         self.slots += [(name, p.shape) for name, p in parameters.items()]
         start = {"stretch": torch.zeros(len(self.stretches)), "offset": torch.zeros(1)}
         start |= {name: p.detach() for name, p in parameters.items()}
-        start["coefficients"] = start["coefficients"] / self.rescale
+        if "coefficients" in start:
+            start["coefficients"] = start["coefficients"] / self.rescale
         self.theta = torch.cat([start[name].reshape(-1).double() for name, _ in self.slots])
-        drawn_to = {name: start[name] for name in start if name.startswith("network.") and not name.endswith("last")}
+        silent = isinstance(law, SymmetricLaw)
+        drawn_to = {
+            name: start[name] for name in parameters
+            if not silent or (name.startswith("network.") and not name.endswith("last"))
+        }  # fmt: skip
+        # holds back weights of a polyconvex law whose softplus is nearly flat: their own diagonal lets them run away
+        self.floor = 1e-12 if silent else 1e-4
         self.centre = torch.cat(
             [drawn_to.get(name, torch.zeros(shape)).reshape(-1).double() for name, shape in self.slots]
         )
@@ -239,7 +289,8 @@ class Problem:
         for name, shape in self.slots:
             parts[name] = theta[place : place + shape.numel()].reshape(shape)
             place += shape.numel()
-        parts["coefficients"] = parts["coefficients"] * self.rescale
+        if "coefficients" in parts:
+            parts["coefficients"] = parts["coefficients"] * self.rescale
         return parts
 
     def _predict(self, theta: Tensor, point: Tensor) -> Tensor:
@@ -257,7 +308,13 @@ class Problem:
         return torch.cat([stress, self.energy_weight * energy])
 
     def _residual(self, theta: Tensor) -> Tensor:
-        return vmap(self._predict, in_dims=(None, 0))(theta, self.points) - self.target
+        """Weighted residuals (n, 7)."""
+        return self.weights * (vmap(self._predict, in_dims=(None, 0))(theta, self.points) - self.target)
+
+    def jacobian(self, theta: Tensor, states: slice) -> Tensor:
+        """Derivatives (m, 7, p) of the weighted residuals of some states."""
+        found = vmap(jacrev(self._predict), in_dims=(None, 0))(theta, self.points[states])
+        return self.weights[states, :, None] * found
 
     def _prior(self, alpha: float) -> Tensor:
         free = {"stretch", "offset", "log_stiffness"}
@@ -270,7 +327,7 @@ class Problem:
     def _cost(self, theta: Tensor, prior: Tensor) -> float:
         return float((self._residual(theta) ** 2).sum() / len(self.points) + (prior * (theta - self.centre) ** 2).sum())
 
-    def minimise(self, alpha: float, iterations: int, shown: Callable[[], None] | None = None) -> float:
+    def minimise(self, alpha: float, iterations: int, shown: Shown | None = None) -> float:
         """Lower the objective from where the last call stopped; returns it."""
         prior, n = self._prior(alpha), len(self.points)
         cost = self._cost(self.theta, prior)
@@ -279,17 +336,14 @@ class Problem:
             normal = torch.zeros(len(self.theta), len(self.theta), dtype=torch.float64)
             slope = torch.zeros(len(self.theta), dtype=torch.float64)
             for start in range(0, n, _CHUNK):
-                points = self.points[start : start + _CHUNK]
-                jacobian = vmap(jacrev(self._predict), in_dims=(None, 0))(self.theta, points).reshape(
-                    -1, len(self.theta)
-                )
+                jacobian = self.jacobian(self.theta, slice(start, start + _CHUNK)).flatten(0, 1)
                 normal += jacobian.T @ jacobian / n
-                slope += jacobian.T @ residual[7 * start : 7 * (start + len(points))] / n
+                slope += jacobian.T @ residual[7 * start : 7 * start + len(jacobian)] / n
             slope += prior * (self.theta - self.centre)
             if shown is not None:
-                shown()
+                shown(training=float((residual.reshape(n, 7)[:, :6] ** 2).sum() / n) ** 0.5)
             for _ in range(12):
-                damped = normal + torch.diag(prior + self.damping * (torch.diag(normal) + 1e-12))
+                damped = normal + torch.diag(prior + self.damping * (torch.diag(normal) + self.floor))
                 factor, info = torch.linalg.cholesky_ex(damped)
                 step = -torch.cholesky_solve(slope[:, None], factor)[:, 0] if int(info) == 0 else None
                 trial = float("inf") if step is None else self._cost(self.theta + step, prior)

@@ -1,9 +1,14 @@
-"""What a fit decides by cross-validation inside the training states: strain measure, degree, ridge, network, its decay."""
+"""What a fit decides by cross-validation inside the training states: strain measure, degree, ridge, network, its decay.
+
+A solver meets mostly small strains, a pooled error mostly large ones. So states count with √(largest |E| / |E|), half way
+between equal absolute and equal relative errors, and errors are compared as the geometric mean over shells of |E|.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +19,12 @@ from crystals.groups import PointGroup
 from crystals.invariants import invariant_count
 from crystals.rotations import mandel_rotation
 
+from ..laws.polyconvex import PolyconvexLaw
 from ..laws.polynomial import stiffness_basis
 from ..laws.symmetric import SymmetricLaw
 from ..laws.symmetric_network import lattice_directions
 from .checkpoint import Checkpoint
-from .least_squares import Choice, PolynomialFit, Problem, Reference
+from .least_squares import Choice, FittedLaw, PolynomialFit, Problem, Reference, Shown
 
 #: Weight decays tried for the network, from one that keeps it silent downwards, and Levenberg–Marquardt steps at each.
 ALPHAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -26,9 +32,17 @@ STEPS = 15
 #: The same for a network alone, which has no polynomial to start from.
 ALPHAS_ALONE = (1e-5, 1e-6)
 STEPS_ALONE = 30
+#: The same for a polyconvex law.
+ALPHAS_POLYCONVEX = (1e-7, 1e-9)
+STEPS_POLYCONVEX = 40
 #: Highest degree of the polynomial part, and most coefficients it may have (a triclinic law stops at degree 3).
 LARGEST_ORDER = 6
 LARGEST_POLYNOMIAL = 200
+#: Strains below this share of the largest count no more than it; number of shells of equal population.
+SMALLEST = 0.1
+SHELLS = 3
+#: A higher degree or another strain measure has to lower the inner error by this factor.
+GAIN = 0.97
 #: Degrees tried besides the highest; ridge parameters; strain measures.
 ORDERS = (4, 5)
 PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -77,15 +91,42 @@ def _inner_folds(data: StrainData, folds: int, seed: int) -> list[np.ndarray]:
     return kept or masks
 
 
-def _pooled(wrong: np.ndarray, sizes: np.ndarray, data: StrainData) -> np.ndarray:
-    """Relative error from squared errors (folds, …) and squared stresses (folds,).
+def state_weights(data: StrainData) -> np.ndarray | None:
+    """Factor (n,) of each state's residuals, of mean square 1.
 
-    Over load paths the geometric mean: leaving out the longest path asks for an extrapolation that would drown the rest.
+    One over the stress error where the data have one (molecular dynamics), else as the head of this file says; none for
+    load paths, whose points are dense at small strain.
     """
+    if data.stress_error is not None:
+        weights = 1.0 / data.stress_error
+    elif data.series is not None:
+        return None
+    else:
+        sizes = np.linalg.norm(data.strain, axis=1)
+        weights = 1.0 / np.sqrt(np.maximum(sizes, SMALLEST * sizes.max()))
+    return weights / np.sqrt(np.mean(weights**2))
+
+
+def _shells(data: StrainData) -> np.ndarray:
+    """Label (n,) of each state: its load path where there are any, else its shell of |E|."""
     if data.series is not None:
-        relative = wrong / sizes.reshape(-1, *[1] * (wrong.ndim - 1))
-        return np.exp(0.5 * np.mean(np.log(relative), axis=0))
-    return np.sqrt(wrong.sum(axis=0) / sizes.sum())
+        return data.series
+    sizes = np.linalg.norm(data.strain, axis=1)
+    return np.searchsorted(np.quantile(sizes, np.arange(1, SHELLS) / SHELLS), sizes)
+
+
+def _over_shells(wrong: np.ndarray, data: StrainData, left_out: np.ndarray) -> np.ndarray:
+    """Geometric mean over shells of the relative error, from squared errors (n, …) of the states that were left out.
+
+    Over load paths: leaving out the longest path asks for an extrapolation that would drown the rest.
+    """
+    shells, squares = _shells(data), np.sum(data.stress**2, axis=1)
+    means = [
+        np.log(wrong[seen].sum(axis=0) / squares[seen].sum())
+        for label in np.unique(shells[left_out])
+        if squares[seen := left_out & (shells == label)].sum() > 0
+    ]
+    return np.exp(0.5 * np.mean(means, axis=0))
 
 
 def _are_many(data: StrainData) -> bool:
@@ -128,17 +169,18 @@ def choose_polynomial(
     many = _are_many(data)
     measures = (measure,) if measure is not None else MEASURES if many else MEASURES[:1]
     masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
-    sizes = np.array([np.sum(data.stress[out] ** 2) for out in masks])
+    left_out = np.any(masks, axis=0)
     best, least = Choice(orders[0], PRIORS[0], measures[0]), np.inf
     for m in measures:
         for o in orders:
-            wrong = np.empty((len(masks), len(PRIORS)))
-            for row, out in enumerate(masks):
-                fit = PolynomialFit(data.take(~out), o, use_energy, measure=m)
+            wrong = np.zeros((len(data), len(PRIORS)))
+            for out in masks:
+                training = data.take(~out)
+                fit = PolynomialFit(training, o, use_energy, measure=m, weights=state_weights(training))
                 for column, stress in enumerate(fit.stresses(data.strain[out], PRIORS)):
-                    wrong[row, column] = np.sum((stress - data.stress[out]) ** 2)
-            errors = _pooled(wrong, sizes, data)
-            if errors.min() < least:
+                    wrong[out, column] = np.sum((stress - data.stress[out]) ** 2, axis=1)
+            errors = _over_shells(wrong, data, left_out)
+            if errors.min() < GAIN * least:
                 best, least = Choice(o, PRIORS[int(np.argmin(errors))], m), float(errors.min())
     return best, least
 
@@ -147,7 +189,7 @@ def choose_polynomial(
 class Fitted:
     """A law, the stress-free cell it is counted from, and the choices made."""
 
-    law: SymmetricLaw
+    law: FittedLaw
     reference: Reference
     choice: Choice
     alpha: float
@@ -160,7 +202,7 @@ class Fitted:
 
 
 def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Problem:
-    """A problem that starts at the polynomial fit with a silent network; at order 1, with a small random network.
+    """A problem that starts at the polynomial fit with a silent network; at orders 1 and 0, with a random network.
 
     Raises
     ------
@@ -168,15 +210,31 @@ def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Prob
         Where the polynomial's reference state is not stable.
     """
     assert data.group is not None
+    scale = float(np.sqrt(np.mean(data.stress**2) / np.mean(data.strain**2)))
+    if choice.order == 0:
+        largest = float(np.linalg.norm(data.strain, axis=1).max())
+        form = None if choice.network == "polyconvex" else choice.network
+        convex = PolyconvexLaw(
+            data.group,
+            choice.widths,
+            network=form,
+            energy_scale=scale,
+            strain_scale=largest,
+            seed=seed,
+            units=data.units,
+        )
+        return Problem(convex, data, use_energy, 0.0, state_weights(data))
     if choice.order == 1:
-        scale = float(np.sqrt(np.mean(data.stress**2) / np.mean(data.strain**2)))
         law = SymmetricLaw(
             data.group, 1, choice.widths, network=choice.network, measure=choice.measure, energy_scale=scale,
             strain_scale=float(np.linalg.norm(data.strain, axis=1).max()), seed=seed, units=data.units,
         )  # fmt: skip
         quiet = 0.1
     else:
-        polynomial = PolynomialFit(data, choice.order, use_energy, choice.prior, measure=choice.measure)
+        weights = state_weights(data)
+        polynomial = PolynomialFit(
+            data, choice.order, use_energy, choice.prior, measure=choice.measure, weights=weights
+        )
         stiffness = polynomial.stiffness()
         smallest = float(np.linalg.eigvalsh(stiffness)[0])
         if not smallest > 0:
@@ -192,24 +250,23 @@ def start(data: StrainData, choice: Choice, seed: int, use_energy: bool) -> Prob
         )  # fmt: skip
         # The fit's first columns are the linear and quadratic invariants; the others are the law's polynomial part.
         skip = len(polynomial.coefficients) - law.higher.count
-        degrees = law._polynomials.degrees if law.higher.count else np.zeros(0)
         with torch.no_grad():
-            scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - degrees)
+            scaled = polynomial.coefficients[skip:] / (scale * largest) * largest ** (2.0 - law.degrees)
             law.coefficients.copy_(torch.from_numpy(scaled))
         quiet = 1e-2
     with torch.no_grad():
         for name, parameter in law.network.named_parameters():
             if name.endswith("last"):
                 parameter.mul_(quiet)
-    return Problem(law, data, use_energy, choice.prior)
+    return Problem(law, data, use_energy, choice.prior, state_weights(data))
 
 
 def follow(
-    problem: Problem, choice: Choice, alphas: tuple[float, ...], shown: Callable[[], None] | None,
+    problem: Problem, choice: Choice, alphas: tuple[float, ...], shown: Shown | None,
     kept: Checkpoint | None = None,
 ) -> Iterator[Fitted]:  # fmt: skip
     """Lower the weight decay step by step, each fit starting from the last."""
-    steps = STEPS_ALONE if choice.order == 1 else STEPS
+    steps = {0: STEPS_POLYCONVEX, 1: STEPS_ALONE}.get(choice.order, STEPS)
     for alpha in alphas:
 
         def minimise(alpha: float = alpha) -> dict[str, torch.Tensor]:
@@ -224,34 +281,36 @@ def follow(
 
 def _network_errors(
     data: StrainData, choice: Choice, alphas: tuple[float, ...], seed: int, use_energy: bool,
-    shown: Callable[[], None] | None, kept: Checkpoint,
+    shown: Shown | None, kept: Checkpoint,
 ) -> np.ndarray:  # fmt: skip
     """Inner held-out error for each weight decay."""
     masks = _inner_folds(data, NETWORK_FOLDS, seed + 1)
     if data.series is None and _are_many(data):
         masks = masks[:1]
-    sizes = np.array([np.sum(data.stress[out] ** 2) for out in masks])
-    wrong = np.full((len(masks), len(alphas)), np.inf)
-    tried = len(alphas)
+    wrong = np.full((len(data), len(alphas)), np.inf)
+    tried, seen = len(alphas), np.zeros(len(data), dtype=bool)
     for row, out in enumerate(masks):
 
         def one_fold(out: np.ndarray = out, tried: int = tried) -> dict[str, torch.Tensor]:
             problem = start(data.take(~out), choice, seed, use_energy)
             found = [
-                float(np.sum((fitted.stress(data.strain[out]) - data.stress[out]) ** 2))
+                np.sum((fitted.stress(data.strain[out]) - data.stress[out]) ** 2, axis=1)
                 for fitted in follow(problem, choice, alphas[:tried], shown)
             ]
-            return {"wrong": torch.tensor(found, dtype=torch.float64)}
+            return {"wrong": torch.from_numpy(np.stack(found, axis=1))}
 
         found = kept.stage(f"{choice.network} {choice.order} fold {row}", one_fold)["wrong"].numpy()
-        wrong[row, : len(found)] = found
+        wrong[out, : found.shape[1]] = found
+        seen |= out
+        if shown is not None:
+            shown(left_out=float(np.nanmin(np.sqrt(found.sum(axis=0) / np.sum(data.stress[out] ** 2)))))
         # the path is followed no further than where the network still promises something
         if choice.order > 1:
-            pooled = np.nan_to_num(wrong[: row + 1].sum(axis=0), nan=np.inf)
-            tried = int(np.flatnonzero(pooled < 2.0 * pooled[0]).max(initial=0)) + 1
+            errors = np.nan_to_num(_over_shells(wrong, data, seen), nan=np.inf)
+            tried = int(np.flatnonzero(errors < 1.4 * errors[0]).max(initial=0)) + 1
             if tried == 1:
                 break
-    return _pooled(wrong[: row + 1], sizes[: row + 1], data)
+    return _over_shells(wrong, data, seen)
 
 
 def network_alone(group: PointGroup) -> Choice:
@@ -267,7 +326,7 @@ def network_alone(group: PointGroup) -> Choice:
 
 
 def choose(
-    data: StrainData, use_energy: bool, seed: int, fixed: dict[str, object], shown: Callable[[], None] | None,
+    data: StrainData, use_energy: bool, seed: int, fixed: dict[str, Any], shown: Shown | None,
     kept: Checkpoint,
 ) -> tuple[Choice, float]:  # fmt: skip
     """The choice and weight decay with the least inner error. `fixed` holds what the caller decided."""
@@ -276,16 +335,23 @@ def choose(
     given = {key: fixed[key] for key in ("network", "widths") if fixed.get(key) is not None}
     found: list[tuple[float, Choice, float]] = []
     refused: ValueError | None = None
+    if fixed.get("polyconvex"):
+        choice = replace(Choice(0, 0.0, 1.0, "polyconvex", (8, 8)), **given)
+        errors = _network_errors(data, choice, ALPHAS_POLYCONVEX, seed, use_energy, shown, kept)
+        return choice, ALPHAS_POLYCONVEX[int(np.argmin(errors))]
     doubtful = order == 1
     if order != 1:
-        choice, error = choose_polynomial(data, use_energy, seed, order, measure)  # type: ignore[arg-type]
+        choice, error = choose_polynomial(data, use_energy, seed, order, measure)
         choice = replace(choice, **given)
         doubtful = error > DOUBTFUL and order is None and _are_many(data)
+        alphas = ALPHAS[:1] if choice.network == "none" else ALPHAS
         try:
-            errors = _network_errors(data, choice, ALPHAS, seed, use_energy, shown, kept)
+            errors = _network_errors(data, choice, alphas, seed, use_energy, shown, kept)
             best = int(np.argmin(errors))
             worthwhile = WORTHWHILE if _are_many(data) else WORTHWHILE_FEW
             place = best if errors[best] < worthwhile * errors[0] else 0
+            if place == 0 and "network" not in given:
+                choice = replace(choice, network="none", widths=())
             found.append((float(errors[place]), choice, ALPHAS[place]))
         except ValueError as failure:
             # a polynomial that describes the data and is unstable is an answer; one that does not is none
@@ -305,12 +371,12 @@ def choose(
 
 
 def fit_training(
-    data: StrainData, seed: int, use_energy: bool, fixed: dict[str, object], shown: Callable[[], None] | None,
+    data: StrainData, seed: int, use_energy: bool, fixed: dict[str, Any], shown: Shown | None,
     kept: Checkpoint,
 ) -> Fitted:  # fmt: skip
     """Choose, then fit to all training states."""
     choice, alpha = choose(data, use_energy, seed, fixed, shown, kept)
     problem = start(data, choice, seed, use_energy)
-    alphas = ALPHAS_ALONE if choice.order == 1 else ALPHAS
+    alphas = {0: ALPHAS_POLYCONVEX, 1: ALPHAS_ALONE}.get(choice.order, ALPHAS)
     *_, fitted = follow(problem, choice, tuple(a for a in alphas if a >= alpha), shown, kept)
     return fitted

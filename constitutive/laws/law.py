@@ -11,11 +11,13 @@ import torch
 from crystals import mandel
 from crystals.elastic_constants import constants_to_voigt, elastic_constants
 from crystals.groups import PointGroup
+from crystals.rotations import check_rotation
 
 from .brugger import brugger_constants
 from .domain import Domain
 
 if TYPE_CHECKING:
+    from ..evaluator import Evaluator
     from .uncertainty import Uncertainty  # which knows the laws it is made for
 
 #: Status of a point: evaluated inside the trained range.
@@ -105,6 +107,7 @@ class Law(torch.nn.Module, ABC):
         self.metadata: dict[str, Any] = {}
         self.domain: Domain | None = None
         self.uncertainty: Uncertainty | None = None
+        self._evaluator: Evaluator | None = None
 
     @abstractmethod
     def _evaluate(self, strain: torch.Tensor, tangent: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
@@ -136,8 +139,31 @@ class Law(torch.nn.Module, ABC):
         tensor = next(iter(self.state_dict().values()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
+    @property
+    def evaluator(self) -> Evaluator:
+        """What evaluates this law (see `constitutive.Evaluator`): which backend, on how many threads. May be replaced."""
+        if self._evaluator is None or self._evaluator.law is not self:
+            from ..evaluator import Evaluator  # which knows the laws
+
+            self._evaluator = Evaluator(self)
+        return self._evaluator
+
+    @evaluator.setter
+    def evaluator(self, evaluator: Evaluator) -> None:
+        if evaluator.law is not self:
+            raise ValueError(
+                "Law.evaluator: expected an evaluator of this law, got that of another. Make Evaluator(law)."
+            )
+        self._evaluator = evaluator
+
     def response(
-        self, strain: Any, state: Any = None, inputs: Any = None, dt: float | None = None, tangent: bool = True
+        self,
+        strain: Any,
+        state: Any = None,
+        inputs: Any = None,
+        dt: float | None = None,
+        tangent: bool = True,
+        orientation: Any = None,
     ) -> Response:
         """Evaluate the law at a batch of strains.
 
@@ -153,6 +179,9 @@ class Law(torch.nn.Module, ABC):
             Time step, at least 0; ignored by laws that are not `rate_dependent`.
         tangent : bool
             Whether to compute the tangent too. Stress alone costs less.
+        orientation : array or tensor (3, 3) or (n, 3, 3), optional
+            Rotation Q crystal → sample, for all points or for each. Strain, stress and tangent are then those of the
+            sample frame.
 
         Returns
         -------
@@ -164,6 +193,19 @@ class Law(torch.nn.Module, ABC):
         TypeError, ValueError
             For a wrong type or shape. Bad points do not raise: they are flagged in `status`.
         """
+        return self._respond(self.evaluator, strain, state, inputs, dt, tangent, orientation)
+
+    def _respond(
+        self,
+        evaluator: Evaluator,
+        strain: Any,
+        state: Any,
+        inputs: Any,
+        dt: float | None,
+        tangent: bool,
+        orientation: Any,
+    ) -> Response:
+        """`response` by some evaluator of this law."""
         where = f"{type(self).__name__}.response"
         as_numpy = not isinstance(strain, torch.Tensor)
         if as_numpy:
@@ -190,43 +232,18 @@ class Law(torch.nn.Module, ABC):
             )
         if dt is not None and not 0 <= dt < float("inf"):
             raise ValueError(f"{where}: expected a finite dt ≥ 0, got {dt}. Time runs forward.")
-        device = self.device
-        chunk = self.chunk_gpu if device.type == "cuda" else self.chunk_cpu
         n = len(points)
-        energy = torch.empty(n, dtype=torch.float64, device=points.device)
-        stress = torch.empty(n, 6, dtype=torch.float64, device=points.device)
-        stiffness = torch.empty(n, self.tangent_entries, dtype=torch.float64, device=points.device) if tangent else None
-        status = torch.empty(n, dtype=torch.int8, device=points.device)
         memory = torch.zeros(n, self.state_width, dtype=torch.float64, device=points.device)
         if state is not None:
             given = np.array(state, dtype=float) if as_numpy else state
             memory = torch.as_tensor(given, device=points.device).to(torch.float64, copy=True)
-        with torch.no_grad():
-            for start in range(0, n, chunk):
-                part = slice(start, start + chunk)
-                local = points[part].to(device)
-                before, at = memory[part].to(device), given_inputs[part].to(device)
-                flag = self._status_at(local, at)
-                if self.state_width or self.input_names:
-                    flag[~(torch.isfinite(before).all(dim=1) & torch.isfinite(at).all(dim=1))] = INVALID
-                bad = flag == INVALID
-                zero = torch.zeros((), dtype=local.dtype, device=device)
-                local, before, at = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before, at))
-                w, s, c, after, failed = self._step_at(local, before, at, 0.0 if dt is None else float(dt), tangent)
-                if failed is not None:
-                    flag[failed] = INVALID
-                    bad = flag == INVALID
-                nan = torch.full((), float("nan"), dtype=w.dtype, device=device)
-                energy[part] = torch.where(bad, nan, w)
-                stress[part] = torch.where(bad[:, None], nan, s)
-                if stiffness is not None and c is not None:
-                    stiffness[part] = torch.where(bad[:, None], nan, c)
-                memory[part] = torch.where(bad[:, None], nan, after)
-                status[part] = flag
-        answer = Response(energy, stress, stiffness, memory, status)
+        rotation = None if orientation is None else _rotation(where, orientation, n).to(points.device)
+        answer = evaluator.run(points, memory, given_inputs, 0.0 if dt is None else float(dt), tangent, rotation)
         if as_numpy:
             return Response(*(None if a is None else np.asarray(a) for a in answer))
-        return Response(*(a if a is None or a.dtype == torch.int8 else a.to(strain.dtype) for a in answer))
+        # a tangent that was asked for in float32 stays so
+        kept = (torch.int8, torch.float32)
+        return Response(*(a if a is None or a.dtype in kept else a.to(strain.dtype) for a in answer))
 
     def _inputs(self, where: str, inputs: Any, n: int) -> torch.Tensor:
         """Inputs as float64 (n, k); the whole of what may be given is in `response`."""
@@ -370,3 +387,25 @@ class Law(torch.nn.Module, ABC):
         from ..storage import save  # storage knows every law class
 
         save(self, path)
+
+
+def _rotation(where: str, orientation: Any, n: int) -> torch.Tensor:
+    """Proper rotations (3, 3) or (n, 3, 3), float64."""
+    array = orientation.detach().cpu().numpy() if isinstance(orientation, torch.Tensor) else orientation
+    array = np.ascontiguousarray(array, dtype=float)
+    if array.shape not in ((3, 3), (n, 3, 3)):
+        raise ValueError(
+            f"{where}: expected orientation of shape (3, 3) or {(n, 3, 3)}, got {array.shape}. Give Q, crystal → sample, "
+            "for all points or for each."
+        )
+    # whole rows of points, in parts that stay in cache: checking must not take longer than evaluating
+    for start in range(0, n if array.ndim == 3 else 1, 2048):
+        a, b, c = (array[start : start + 2048] if array.ndim == 3 else array[None]).transpose(1, 2, 0).copy()
+        pairs = ((a, a, 1.0), (b, b, 1.0), (c, c, 1.0), (a, b, 0.0), (a, c, 0.0), (b, c, 0.0))
+        defect = np.max([np.abs(x[0] * y[0] + x[1] * y[1] + x[2] * y[2] - product).max() for x, y, product in pairs])
+        volume = (
+            a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+        )
+        if not (defect <= 1e-8 and volume.min() > 0.0):
+            check_rotation(f"{where}(orientation)", array)
+    return torch.from_numpy(array)

@@ -37,10 +37,8 @@ from .polynomial import (
     rotate_back,
     stiffness_basis,
 )
+from .strain_measure import to_vector
 
-_WEIGHTS = torch.from_numpy(mandel.WEIGHTS)
-_POSITION = torch.from_numpy(mandel.POSITION)
-_ROWS, _COLUMNS = torch.from_numpy(mandel.ROWS), torch.from_numpy(mandel.COLUMNS)
 #: The six tensors that have a one as a single Mandel component.
 _UNITS = torch.from_numpy(mandel.from_mandel(np.eye(6)))
 
@@ -231,14 +229,14 @@ class ParametricLaw(Law):
         stretch, start = symmetric_exponential(logarithm), symmetric_exponential(self.reference)
         back = torch.linalg.inv(start)
         # computed alike, so that they cancel to the last bit where the cells are the same
-        strain = _vector(back @ (0.5 * (stretch @ stretch - start @ start)) @ back)
+        strain = _symmetric(back @ (0.5 * (stretch @ stretch - start @ start)) @ back)
         if self.turn is not None:
             strain = strain @ self.turn
         # a stretch that overflowed makes its own point invalid, and raises nothing
         push = torch.linalg.inv_ex(stretch).inverse @ start
         images = push[:, None] @ _UNITS.to(push.device) @ push.mT[:, None]
         volume = torch.exp(torch.einsum("mii->m", logarithm) - torch.trace(self.reference))
-        return _Cell(strain, _vector(images).mT, volume)
+        return _Cell(strain, _symmetric(images).mT, volume)
 
     def _constants(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """C (m, 6, 6) and the coefficients of higher order (m, b), standard frame."""
@@ -401,6 +399,6 @@ class ParametricLaw(Law):
         return f"{super().__repr__()[:-1]}, {ranges}; constants in the middle, degree {self.degree})"
 
 
-def _vector(tensor: Tensor) -> Tensor:
-    symmetric = 0.5 * (tensor + tensor.mT)
-    return symmetric[..., _ROWS, _COLUMNS] * _WEIGHTS.to(tensor.device)
+def _symmetric(tensor: Tensor) -> Tensor:
+    """Mandel vectors (..., 6) of tensors (..., 3, 3) that are symmetric but for rounding."""
+    return to_vector(0.5 * (tensor + tensor.mT))

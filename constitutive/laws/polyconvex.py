@@ -12,9 +12,10 @@ from crystals import mandel
 from crystals.groups import PointGroup
 
 from .convex_network import ConvexNetwork
-from .law import Law
 from .network import softplus
 from .polynomial import frame_rotation, rotate_back
+from .precomputed import PrecomputedLaw
+from .strain_measure import to_vector
 from .structural_tensors import selections, structural_tensors
 
 _LEVI_CIVITA = np.array(
@@ -28,7 +29,7 @@ def _polarisation() -> np.ndarray:
     return np.einsum("ijk,lmn,ail,bjm,ckn->abc", _LEVI_CIVITA, _LEVI_CIVITA, basis, basis, basis, optimize=True)
 
 
-class _Reference(NamedTuple):
+class Reference(NamedTuple):
     """What the network gives at the reference state, and what keeps that state free of energy and stress."""
 
     value: Tensor  # N(0)
@@ -38,7 +39,7 @@ class _Reference(NamedTuple):
     growth: Tensor  # g
 
 
-class PolyconvexLaw(Law):
+class PolyconvexLaw(PrecomputedLaw[Reference]):
     """W = G(F, cof F, det F), G convex: polyconvex (Ball 1976), hence Legendre–Hadamard elliptic at every strain.
 
     With λ_a = ‖F M_a^½‖, μ_a = ‖cof F M_a^½‖ for the structural tensors M_a of the class (stretches of the lattice
@@ -137,8 +138,6 @@ class PolyconvexLaw(Law):
         units_of_inputs = self.strain_scale * torch.tensor([1.0] * k + [2.0] * k + [3.0], dtype=torch.float64)
         self.register_buffer("units_of_inputs", units_of_inputs, persistent=False)
         self.register_buffer("turn", frame_rotation(group), persistent=False)
-        self._frozen: _Reference | None = None
-        self._frozen_for: tuple[tuple[int, int], ...] = ()
 
     def config(self) -> dict[str, Any]:
         return {
@@ -159,7 +158,7 @@ class PolyconvexLaw(Law):
         """What the network sees (n, 2k + 1)."""
         return (torch.cat([along, across, jacobian[:, None]], dim=1) - 1.0) / self.units_of_inputs
 
-    def _pressure(self, jacobian: Tensor, rest: _Reference) -> tuple[Tensor, Tensor, Tensor]:
+    def _pressure(self, jacobian: Tensor, rest: Reference) -> tuple[Tensor, Tensor, Tensor]:
         """R = −γ (J − 1) + q f(J) + g (J + 1/J − 2)² with its first two derivatives, each (n,)."""
         r = self.strain_scale
         root = torch.sqrt(1.0 + ((jacobian - 1.0) / r) ** 2)
@@ -169,8 +168,11 @@ class PolyconvexLaw(Law):
         second = rest.spread * root**-3 + 2.0 * rest.growth * (slope**2 + apart * bend)
         return value + rest.growth * apart**2, first + 2.0 * rest.growth * apart * slope, second
 
+    def _precompute(self) -> Reference:
+        return self._at_reference()
+
     def _terms(
-        self, strain: Tensor, tangent: bool, rest: _Reference | None
+        self, strain: Tensor, tangent: bool, rest: Reference | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """W / w, or s² N where no reference is given: value (n,), ∂/∂E (n, 6), 21 entries of ∂²/∂E², ∂/∂J (n,)."""
         s, k = self.strain_scale, len(self.tensors)
@@ -214,7 +216,7 @@ class PolyconvexLaw(Law):
         bent = bent + 2.0 * (along_cofactor @ self.polarisation.reshape(6, 36)).reshape(-1, 6, 6)
         return value, stress, mandel.pack_upper(bent), slope[:, -1]
 
-    def _at_reference(self) -> _Reference:
+    def _at_reference(self) -> Reference:
         """Exact at E = 0, where every λ, μ and J is 1."""
         zero = torch.zeros(1, 6, dtype=torch.float64, device=self.margin.device)
         value, stress, _, pressure = self._terms(zero, False, None)
@@ -225,9 +227,9 @@ class PolyconvexLaw(Law):
             # λ_max of a deviator is at most √⅔ of its norm; the norm is rounded off at 0, where it has no derivative
             deviator = tension - mean * self.identity
             spread = spread + torch.sqrt((2.0 / 3.0) * ((deviator**2).sum() + 1e-6))
-        return _Reference(value[0], stress[0], pressure[0], spread, 1e-6 + softplus(self.growth))
+        return Reference(value[0], stress[0], pressure[0], spread, 1e-6 + softplus(self.growth))
 
-    def _tension(self, rest: _Reference) -> Tensor:
+    def _tension(self, rest: Reference) -> Tensor:
         """q 1 − T (6,), positive semidefinite."""
         return (rest.spread + rest.pressure) * self.identity - rest.stress
 
@@ -250,9 +252,7 @@ class PolyconvexLaw(Law):
             rest = self._at_reference()
             frame = torch.from_numpy(self.group.frame).to(gradient.device)
             first, second = (m.transpose(1, 2) @ m for m in (gradient @ frame, cofactor @ frame))
-            squares, areas = (
-                m[:, mandel.ROWS, mandel.COLUMNS] * torch.from_numpy(mandel.WEIGHTS) for m in (first, second)
-            )
+            squares, areas = to_vector(first), to_vector(second)
             z = self._seen(torch.sqrt(squares @ self.tensors.T), torch.sqrt(areas @ self.tensors.T), jacobian)
             value = (
                 self.strain_scale**2 * sum(network(z) for network in self._parts())
@@ -262,28 +262,11 @@ class PolyconvexLaw(Law):
             return self.energy_scale * (value + 0.5 * (squares - self.identity) @ self._tension(rest))
 
     def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        # an optimiser changes parameters in place (their version rises) or puts other storage under them
-        present = tuple((p._version, p.data_ptr()) for p in self.parameters())
-        if self._frozen is None or self._frozen_for != present:
-            with torch.no_grad():
-                self._frozen, self._frozen_for = self._at_reference(), present
         if self.turn is not None:
             strain = strain @ self.turn.T
-        energy, stress, entries, _ = self._terms(strain, tangent, self._frozen)
+        energy, stress, entries, _ = self._terms(strain, tangent, self.fixed)
         energy, stress = energy * self.energy_scale, stress * self.energy_scale
         entries = None if entries is None else entries * self.energy_scale
         if self.turn is not None:
             stress, entries = rotate_back(self.turn, stress, entries)
         return energy, stress, entries
-
-    def refresh(self) -> None:
-        """Forget what was precomputed from the parameters; called after every change of them."""
-        self._frozen = None
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self.refresh()
-        return super()._apply(*args, **kwargs)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.refresh()

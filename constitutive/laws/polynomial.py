@@ -13,7 +13,7 @@ from crystals.groups import PointGroup
 from crystals.invariants import Polynomials, invariant_polynomials, invariant_tensors
 from crystals.rotations import mandel_rotation
 
-from .law import Law
+from .precomputed import PrecomputedLaw
 
 
 class PolynomialMap(torch.nn.Module):
@@ -166,7 +166,13 @@ def higher_order_polynomials(group: PointGroup, order: int) -> Polynomials:
     return Polynomials(exponents[used], coefficients[:, used])
 
 
-class PolynomialLaw(Law):
+def summed(basis: Polynomials, coefficients: Tensor) -> PolynomialMap:
+    """The one polynomial Σ c_b p_b of a basis and its coefficients (b,)."""
+    combined = coefficients.detach().cpu().numpy() @ basis.coefficients
+    return PolynomialMap(Polynomials(basis.exponents, combined[None])).to(coefficients.device)
+
+
+class PolynomialLaw(PrecomputedLaw[PolynomialMap]):
     """W = ½ E·C·E + Σ c_b p_b(E): elastic constants of order 2 … n (Brugger 1964, doi:10.1103/PhysRev.133.A1611).
 
     Parameters
@@ -215,16 +221,18 @@ class PolynomialLaw(Law):
         self.register_buffer("constants", torch.from_numpy(check_stiffness("PolynomialLaw", group, stiffness)))
         self.register_buffer("coefficients", torch.from_numpy(c))
         self.register_buffer("turn", frame_rotation(group), persistent=False)
-        self._compile()
+        self._fix()
 
-    def _compile(self) -> None:
-        """Sum the basis polynomials into one, once."""
-        combined = self.coefficients.detach().cpu().numpy() @ self.polynomials.coefficients
-        self._map = PolynomialMap(Polynomials(self.polynomials.exponents, combined[None])).to(self.constants.device)
+    def _fix(self) -> None:
+        """Compute `fixed` now: the first evaluation may be a trace of torch's, in which nothing can be computed."""
+        _ = self.fixed
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._compile()
+        self._fix()
+
+    def _precompute(self) -> PolynomialMap:
+        return summed(self.polynomials, self.coefficients)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -242,13 +250,13 @@ class PolynomialLaw(Law):
         if self.turn is not None:
             strain = strain @ self.turn.T
         linear = strain @ self.constants
-        table = self._map.table(strain)
-        energy = 0.5 * (linear * strain).sum(dim=1) + self._map.value(table)[:, 0]
-        stress = linear + self._map.gradient(table)[:, 0]
+        table = self.fixed.table(strain)
+        energy = 0.5 * (linear * strain).sum(dim=1) + self.fixed.value(table)[:, 0]
+        stress = linear + self.fixed.gradient(table)[:, 0]
         entries = None
         if tangent:
             one = torch.ones(1, dtype=strain.dtype, device=strain.device)
-            entries = self._map.hessian(table, one) + mandel.pack_upper(self.constants)
+            entries = self.fixed.hessian(table, one) + mandel.pack_upper(self.constants)
         if self.turn is not None:
             stress, entries = rotate_back(self.turn, stress, entries)
         return energy, stress, entries

@@ -57,7 +57,8 @@ class StrainMeasure:
         one = torch.eye(3, dtype=strain.dtype, device=strain.device)
         self.green, self.mirrored = 0.5 * (1.0 + m), 0.5 * (1.0 - m)
         self.inverse = torch.linalg.inv(one + 2.0 * to_tensor(strain))
-        self.value = self.green * strain + self.mirrored * to_vector(0.5 * (one - self.inverse))
+        # ½ (1 − C⁻¹) = C⁻¹ E, which keeps full relative accuracy at small strain
+        self.value = self.green * strain + self.mirrored * to_vector(self.inverse @ to_tensor(strain))
 
     def stress(self, conjugate: Tensor) -> Tensor:
         """S = ∂W/∂E (n, 6) from ∂W/∂e (n, 6), with δe = g δE + m C⁻¹ δE C⁻¹."""

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from crystals import mandel
 from crystals.groups import PointGroup
-from crystals.invariants import Polynomials
 
-from .law import Law
 from .polynomial import (
     PolynomialMap,
     check_stiffness,
@@ -20,12 +18,14 @@ from .polynomial import (
     higher_order_polynomials,
     rotate_back,
     stiffness_basis,
+    summed,
 )
+from .precomputed import PrecomputedLaw
 from .strain_measure import StrainMeasure
 from .symmetric_network import symmetric_network
 
 
-class _Frozen(NamedTuple):
+class Fixed(NamedTuple):
     """Parts of a law that do not depend on the strain, in units of its energy scale."""
 
     value: Tensor  # N(0)
@@ -35,7 +35,7 @@ class _Frozen(NamedTuple):
     polynomial: PolynomialMap  # P as a single polynomial
 
 
-class SymmetricLaw(Law):
+class SymmetricLaw(PrecomputedLaw[Fixed]):
     """W(E) = ½ e·C₀·e + w P(e) + w [N(e) − N(0) − ∇N(0)·e − ½ e·∇²N(0)·e].
 
     w is `energy_scale`, P an invariant polynomial of degree 3 to `order`, N a network that the group leaves alone
@@ -54,7 +54,7 @@ class SymmetricLaw(Law):
     widths : tuple of int
         Hidden layers of the network, or of each of its parts.
     network : str
-        Form of the network: 'invariants', 'average' or 'directions'. The last two need a finite group.
+        Form of the network: 'invariants', 'average', 'directions' (these two need a finite group), or 'none'.
     measure : float
         m of the strain measure, from 1 (Green–Lagrange) to −1.
     stiffness : (6, 6), optional
@@ -97,12 +97,18 @@ class SymmetricLaw(Law):
         super().__init__(group, units=units, max_strain=max_strain, strain_measure=strain_measure)
         if not 1 <= order <= 6:
             raise ValueError(f"SymmetricLaw: expected an order from 1 to 6, got {order}.")
+        if order == 1 and network == "none":
+            raise ValueError(
+                "SymmetricLaw: expected a network at order 1, got 'none'. Nothing would be left of the law."
+            )
         if order == 1 and pinned:
             raise ValueError(
                 "SymmetricLaw: expected order ≥ 2 for a pinned stiffness, got 1. At 1 the network gives C(0)."
             )
-        if not widths or min(widths) < 1:
-            raise ValueError(f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. See PolynomialLaw.")
+        if network != "none" and (not widths or min(widths) < 1):
+            raise ValueError(
+                f"SymmetricLaw: expected hidden widths of at least 1, got {widths}. Without a network: network='none'."
+            )
         if not (energy_scale > 0 and strain_scale > 0):
             raise ValueError(f"SymmetricLaw: expected positive scales, got {energy_scale} and {strain_scale}.")
         if not -1.0 <= measure <= 1.0 or (measure != 1.0 and strain_measure == "small"):
@@ -129,8 +135,6 @@ class SymmetricLaw(Law):
         self.log_stiffness = torch.nn.Parameter(coordinates, requires_grad=not pinned and order > 1)
         # exp(log C) is C only to rounding: a pinned stiffness is kept as given.
         self.register_buffer("pinned_stiffness", torch.from_numpy(constants) if pinned else None)
-        self._frozen: _Frozen | None = None
-        self._frozen_for: tuple[tuple[int, int], ...] = ()
 
     def config(self) -> dict[str, Any]:
         return {
@@ -147,13 +151,13 @@ class SymmetricLaw(Law):
         group = PointGroup(config["point_group"], np.array(config["frame"]))
         return cls(group, widths=tuple(config["widths"]), **rest)
 
+    @property
+    def degrees(self) -> np.ndarray:
+        """Degree (b,) of the polynomial that each of `coefficients` belongs to."""
+        return self._polynomials.degrees if self.higher.count else np.zeros(0)
+
     def constants(self) -> Tensor:
-        """C₀ (6, 6), Mandel, in the group's standard frame and in units of `energy_scale`."""
-        if self.order == 1:
-            zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
-            entries = self.network.at(zero, True)[2]
-            assert entries is not None
-            return mandel.unpack_upper(entries)[0]
+        """C₀ (6, 6) of orders above 1, Mandel, in the group's standard frame and in units of `energy_scale`."""
         if self.pinned_stiffness is not None:
             return self.pinned_stiffness / self.energy_scale
         return torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
@@ -182,39 +186,31 @@ class SymmetricLaw(Law):
             stress = stress + self.coefficients @ self.higher.gradient(table)
         return energy, stress if measured is None else measured.stress(stress)
 
-    def _freeze(self) -> _Frozen:
-        """What every evaluation needs and only the parameters decide, computed once."""
+    def _precompute(self) -> Fixed:
         constants, value0, slope0, hessian0 = self._at_reference()
-        basis = self._polynomials
-        combined = self.coefficients.detach().cpu().numpy() @ basis.coefficients
-        polynomial = PolynomialMap(Polynomials(basis.exponents, combined[None])).to(self.coefficients.device)
+        polynomial = summed(self._polynomials, self.coefficients)
         quadratic = constants - hessian0
-        return _Frozen(value0, slope0, quadratic, mandel.pack_upper(quadratic), polynomial)
+        return Fixed(value0, slope0, quadratic, mandel.pack_upper(quadratic), polynomial)
 
     def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        # an optimiser changes parameters in place (their version rises) or puts other storage under them
-        present = tuple((p._version, p.data_ptr()) for p in self.parameters())
-        if self._frozen is None or self._frozen_for != present:
-            with torch.no_grad():
-                self._frozen, self._frozen_for = self._freeze(), present
-        frozen = self._frozen
+        fixed = self.fixed
         if self.turn is not None:
             strain = strain @ self.turn.T
         measured = None if self.measure == 1.0 else StrainMeasure(strain, self.measure)
         strain = strain if measured is None else measured.value
         value, slope, entries = self.network.at(strain, tangent)
-        linear = strain @ frozen.quadratic
-        energy = 0.5 * (linear * strain).sum(dim=1) + value - frozen.value - strain @ frozen.slope
-        stress = linear + slope - frozen.slope
+        linear = strain @ fixed.quadratic
+        energy = 0.5 * (linear * strain).sum(dim=1) + value - fixed.value - strain @ fixed.slope
+        stress = linear + slope - fixed.slope
         if self.higher.count:
-            table = frozen.polynomial.table(strain)
-            energy = energy + frozen.polynomial.value(table)[:, 0]
-            stress = stress + frozen.polynomial.gradient(table)[:, 0]
+            table = fixed.polynomial.table(strain)
+            energy = energy + fixed.polynomial.value(table)[:, 0]
+            stress = stress + fixed.polynomial.gradient(table)[:, 0]
             if entries is not None:
                 one = torch.ones(1, dtype=strain.dtype, device=strain.device)
-                entries = entries + frozen.polynomial.hessian(table, one)
+                entries = entries + fixed.polynomial.hessian(table, one)
         if entries is not None:
-            entries = entries + frozen.entries
+            entries = entries + fixed.entries
         if measured is not None:
             entries = None if entries is None else measured.tangent(stress, entries)
             stress = measured.stress(stress)
@@ -225,17 +221,8 @@ class SymmetricLaw(Law):
             stress, entries = rotate_back(self.turn, stress, entries)
         return energy, stress, entries
 
-    def refresh(self) -> None:
-        """Forget what was precomputed from the parameters; called after every change of them."""
-        self._frozen = None
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self.refresh()
-        return super()._apply(*args, **kwargs)
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # the first law files kept this buffer with the law
         if f"{prefix}sizes" in state_dict:
             state_dict[f"{prefix}network.sizes"] = state_dict.pop(f"{prefix}sizes")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.refresh()

@@ -1,4 +1,4 @@
-"""Networks of strain that a point group leaves alone, in three forms, with closed-form first and second derivatives.
+"""Networks of strain that a point group leaves alone, in three forms or none, with closed-form derivatives.
 
 All of them are functions N(x) of x = E/s in the group's standard frame, smooth, and invariant whatever their weights:
 
@@ -28,7 +28,7 @@ from .network import ScalarNetwork
 from .polynomial import PolynomialMap
 
 #: The forms, by the name that a law's configuration gives them.
-FORMS = ("invariants", "average", "directions")
+FORMS = ("invariants", "average", "directions", "none")
 
 
 class SymmetricNetwork(Protocol):
@@ -43,6 +43,8 @@ def symmetric_network(form: str, symbol: str, widths: tuple[int, ...], scale: fl
     """A network of the given form for a Laue class or limit group."""
     if form not in FORMS:
         raise ValueError(f"SymmetricLaw: expected network in {', '.join(FORMS)}, got {form!r}.")
+    if form == "none":
+        return NoNetwork()
     if form == "invariants":
         return InvariantNetwork(symbol, widths, scale, seed)
     if not PointGroup(symbol).is_finite:
@@ -51,6 +53,16 @@ def symmetric_network(form: str, symbol: str, widths: tuple[int, ...], scale: fl
             "Use network='invariants'."
         )
     return (AveragedNetwork if form == "average" else DirectionalNetwork)(symbol, widths, scale, seed)
+
+
+class NoNetwork(torch.nn.Module):
+    """N = 0: the law is its polynomial."""
+
+    widths: tuple[int, ...] = ()
+
+    def at(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        zero = strain.new_zeros(len(strain))
+        return zero, torch.zeros_like(strain), strain.new_zeros(len(strain), 21) if tangent else None
 
 
 class InvariantNetwork(ScalarNetwork):

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
 from .law import Law
+from .polyconvex import PolyconvexLaw
 from .symmetric import SymmetricLaw
 
 #: Points whose derivatives are formed at once.
 CHUNK = 256
 
 
-def stress_jacobian(law: SymmetricLaw, strain: Tensor) -> Tensor:
+def stress_jacobian(law: SymmetricLaw | PolyconvexLaw, strain: Tensor) -> Tensor:
     """∂S/∂θ (n, 6, p) at strains (n, 6), in the law's units and frame; θ are all parameters in the law's own order."""
     parameters = {name: p.detach() for name, p in law.named_parameters()}
 
@@ -58,8 +59,10 @@ class Uncertainty:
 
     def stress_std(self, law: Law, strain: Tensor) -> Tensor:
         """Standard deviation (n, 6) at strains (n, 6) of the law that this belongs to: see `Law.stress_std`."""
-        if not isinstance(law, SymmetricLaw):
-            raise TypeError(f"stress_std: not supported: {type(law).__name__}. Only a SymmetricLaw has a covariance.")
+        if not isinstance(law, SymmetricLaw | PolyconvexLaw):
+            raise TypeError(
+                f"stress_std: not supported: {type(law).__name__}. Laws that `fit` makes have a covariance."
+            )
         parameters = sum(p.numel() for p in law.parameters())
         if len(self.factor) != parameters:
             raise ValueError(

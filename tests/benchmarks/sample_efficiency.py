@@ -26,8 +26,7 @@ import torch
 from emt_crystals import fresh_copper
 from rivals import Predict, augmented, averaged, plain
 
-from constitutive import Law, fit
-from constitutive.fitting.least_squares import Reference
+from constitutive import fit, predicted_stress
 from constitutive.fitting.selection import stress_error
 from crystals.dataset import StrainData
 from crystals.groups import PointGroup
@@ -40,16 +39,10 @@ TEST = 512
 LARGEST = 256
 
 
-def stress_of(law: Law, strain: np.ndarray) -> np.ndarray:
-    """Stress (n, 6) of a fitted law as the data give it: counted from the file's cell, not from the stress-free one."""
-    reference = Reference(np.array(law.metadata["reference"]["stretch"]), 0.0)
-    return reference.from_law(law.response(reference.to_law(strain), tangent=False).stress)
-
-
 def law(data: StrainData, seed: int) -> Predict:
     """The product's own fit."""
     fitted = fit(data, seed=seed, held_out=0.0, progress=False)
-    return lambda strain: stress_of(fitted, strain)
+    return lambda strain: predicted_stress(fitted, strain)
 
 
 def law_without_symmetry(data: StrainData, seed: int) -> Predict:

@@ -10,13 +10,12 @@ import platform
 from datetime import date
 
 import numpy as np
-from ase.build import bulk
+from emt_crystals import copper, copper_at
 
 from constitutive import fit
-from crystals import PointGroup, StrainData, mandel
-from crystals.atomistic import StrainedCrystal, calculator_factory, plan_strains, relax_cell
+from crystals import PointGroup
+from crystals.atomistic import StrainedCrystal, plan_strains
 from crystals.elastic_constants import elastic_constants
-from crystals.structures import standard_primitive
 
 
 def third_by_differences(crystal: StrainedCrystal, step: float) -> np.ndarray:
@@ -33,9 +32,8 @@ def third_by_differences(crystal: StrainedCrystal, step: float) -> np.ndarray:
 
 
 def main() -> None:
-    factory = calculator_factory("emt")
-    reference = relax_cell(standard_primitive(bulk("Cu", "fcc", a=3.6)), factory)
-    crystal, group = StrainedCrystal(reference, factory), PointGroup.from_structure(reference)
+    crystal = copper()
+    group = PointGroup.from_structure(crystal.reference)
     print(f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, seed 0")
     names: list[str] = []
     for step in (4e-3, 2e-3, 1e-3):
@@ -46,14 +44,7 @@ def main() -> None:
     exact = elastic_constants((4 * fine - coarse) / 3, group, order=3)
     print("extrapolated, GPa          " + " ".join(f"{name} {exact[name]:8.1f}" for name in names))
     for number, radius in ((128, 0.02), (128, 0.03), (128, 0.04), (128, 0.05), (256, 0.08)):
-        strain = plan_strains(number, radius)
-        states = [crystal.evaluate(point) for point in strain]
-        gradient, cauchy = mandel.right_stretch(strain), np.array([state[1] for state in states])
-        data = StrainData(
-            strain=strain, stress=mandel.second_piola(cauchy, gradient), energy=np.array([state[0] for state in states]),
-            deformation_gradient=gradient, cauchy=cauchy, group=group, kind="relaxed-ion",
-        )  # fmt: skip
-        law = fit(data, progress=False)
+        law = fit(copper_at(plan_strains(number, radius), crystal), progress=False)
         found = law.elastic_constants(3)
         error = 100 * law.metadata["fit"]["held_out_stress_error"]
         print(f"law, {number} states, |E| ≤ {radius:.2f} " + " ".join(

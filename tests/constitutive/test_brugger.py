@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from emt_crystals import copper, copper_at
+from third_order_copper import third_by_differences
 from torch.func import grad, jacfwd
 
 from constitutive import Law, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, fit
 from constitutive.laws.polynomial import higher_order_polynomials
-from crystals import STRAIN_CLASSES, PointGroup, StrainData, mandel
-from crystals.atomistic import StrainedCrystal, calculator_factory, plan_strains, relax_cell
+from crystals import STRAIN_CLASSES, PointGroup, mandel
+from crystals.atomistic import plan_strains
 from crystals.elastic_constants import elastic_constants, independent_constants, rotate_constants
 from crystals.invariants import invariant_tensors
 from crystals.rotations import random_rotations
-from crystals.structures import standard_primitive
 
 
 def random_law(symbol: str, frame: np.ndarray | None = None, seed: int = 0) -> SymmetricLaw:
@@ -122,37 +123,14 @@ def test_laws_that_cannot_be_differentiated_are_refused() -> None:
         NeoHookeanLaw(1.0, 1.0).elastic_constants(1)
 
 
-def third_by_differences(crystal: StrainedCrystal, step: float) -> np.ndarray:
-    """∂²S/∂E∂E by central differences of the calculator's stress, symmetrised."""
-    units, rest = step * np.eye(6), crystal.stress(np.zeros(6))
-    third = np.zeros((6, 6, 6))
-    for i in range(6):
-        third[:, i, i] = (crystal.stress(units[i]) - 2 * rest + crystal.stress(-units[i])) / step**2
-        for j in range(i):
-            same = crystal.stress(units[i] + units[j]) + crystal.stress(-units[i] - units[j])
-            other = crystal.stress(units[i] - units[j]) + crystal.stress(units[j] - units[i])
-            third[:, i, j] = third[:, j, i] = (same - other) / (4 * step**2)
-    return sum(np.transpose(third, axes) for axes in itertools.permutations(range(3))) / 6
-
-
 def test_copper_fitted_to_EMT_has_the_third_order_constants_of_EMT() -> None:
     """128 states with |E| ≤ 0.02: every constant within 1 % of finite differences of ASE's stress (measured 0.5 %)."""
-    from ase.build import bulk
-
-    factory = calculator_factory("emt")
-    reference = relax_cell(standard_primitive(bulk("Cu", "fcc", a=3.6)), factory)
-    crystal, group = StrainedCrystal(reference, factory), PointGroup.from_structure(reference)
+    crystal = copper()
+    group = PointGroup.from_structure(crystal.reference)
     coarse, fine = third_by_differences(crystal, 2e-3), third_by_differences(crystal, 1e-3)
     differences = elastic_constants((4 * fine - coarse) / 3, group, order=3, tolerance=1e-3)
 
-    strain = plan_strains(128, 0.02)
-    states = [crystal.evaluate(point) for point in strain]
-    gradient, cauchy = mandel.right_stretch(strain), np.array([state[1] for state in states])
-    data = StrainData(
-        strain=strain, stress=mandel.second_piola(cauchy, gradient), energy=np.array([state[0] for state in states]),
-        deformation_gradient=gradient, cauchy=cauchy, group=group, kind="relaxed-ion",
-    )  # fmt: skip
-    law: Law = fit(data, progress=False)
+    law: Law = fit(copper_at(plan_strains(128, 0.02), crystal), progress=False)
     found = law.elastic_constants(3)
     for name, value in differences.items():
         print(

@@ -30,6 +30,7 @@ SUPPORTED = {
     "symmetric, invariants": STRAIN_CLASSES,
     "symmetric, average": STRAIN_CLASSES[:11],
     "symmetric, directions": STRAIN_CLASSES[:11],
+    "network alone": STRAIN_CLASSES,
     "polyconvex": STRAIN_CLASSES[:11] + ("∞/mm", "∞∞m"),
     "neo-hooke": ("∞∞m",),
 }
@@ -54,6 +55,8 @@ def random_law(family: str, symbol: str, seed: int) -> Law:
         return PolynomialLaw(group, 3, stiffness(symbol, seed), coefficients)
     if family == "polyconvex":
         law: Law = PolyconvexLaw(symbol, (4, 4), strain_scale=0.2, seed=seed)
+    elif family == "network alone":
+        law = SymmetricLaw(symbol, 1, (4,), strain_scale=0.2, seed=seed)
     else:
         law = SymmetricLaw(symbol, 3, (4,), network=family.split(", ")[1], strain_scale=0.2, seed=seed)
     with torch.no_grad():
@@ -71,6 +74,16 @@ def plain_law(family: str, symbol: str, constants: np.ndarray) -> Law:
         for name, parameter in law.network.named_parameters():
             if name.endswith("last"):
                 parameter.zero_()
+    return law
+
+
+def upside_down(symbol: str) -> Law:
+    """A network alone whose energy falls from the reference state: with a maximum there, of a network's own minimum."""
+    law = SymmetricLaw(symbol, 1, (4,), strain_scale=0.2)
+    with torch.no_grad():
+        law.network.last.copy_(-law.network.last.abs())
+        if np.trace(law.stiffness()) > 0:
+            law.network.last.neg_()
     return law
 
 
@@ -101,6 +114,18 @@ def check(name: str, promised: bool, family: str, symbol: str) -> None:
         for law in laws:
             rest, scale = law.response(np.zeros((1, 6))), np.linalg.norm(law.stiffness())
             assert rest.energy[0] == 0.0 and np.abs(rest.stress).max() <= 1e-15 * scale
+    elif family == "network alone":
+        assert not promised
+        breaking = upside_down(symbol)
+        if name == "pinned_stiffness":
+            with pytest.raises(ValueError, match="order ≥ 2 for a pinned stiffness"):
+                SymmetricLaw(symbol, 1, (4,), pinned=True)
+        elif name == "positive_stiffness":
+            assert np.linalg.eigvalsh(breaking.stiffness())[0] < 0.0
+        elif name == "polyconvex":
+            assert acoustic(breaking, (1.0, 1.0, 1.0)) < 0.0
+        else:
+            assert not grows(breaking)
     elif name == "positive_stiffness":
         assert promised
         assert all(np.linalg.eigvalsh(law.stiffness())[0] > 0.0 for law in laws)

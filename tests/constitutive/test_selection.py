@@ -1,14 +1,23 @@
 """What a fit decides: folds that do not leak, the strain measure, a checkpoint, a box that stays elliptic."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from constitutive import PolynomialLaw, SymmetricLaw, fit
+from constitutive import PolyconvexLaw, PolynomialLaw, SymmetricLaw, fit, predicted_stress
 from constitutive.audit import sample_strains
 from constitutive.fitting.checkpoint import Checkpoint
-from constitutive.fitting.selection import _inner_folds, choose_polynomial, network_alone
+from constitutive.fitting.least_squares import PolynomialFit
+from constitutive.fitting.selection import (
+    _inner_folds,
+    choose_polynomial,
+    network_alone,
+    state_weights,
+    stress_error,
+)
+from constitutive.laws.polynomial import higher_order_polynomials
 from constitutive.stability import acoustic_eigenvalue, box_strains
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
@@ -27,6 +36,14 @@ def data_of(law, strain: np.ndarray, noise: float = 0.0) -> StrainData:
         strain, answer.stress + scatter, answer.energy, gradient, mandel.cauchy_stress(answer.stress, gradient),
         law.group, kind="relaxed-ion",
     )  # fmt: skip
+
+
+def quartic() -> PolynomialLaw:
+    """A cubic law of degree 4, its constants of the size that metals have."""
+    group = PointGroup("m-3m")
+    degrees = higher_order_polynomials(group, 4).degrees
+    coefficients = np.random.default_rng(7).normal(size=len(degrees)) * np.where(degrees == 3, 200.0, 400.0)
+    return PolynomialLaw(group, 4, COPPER, coefficients)
 
 
 def birch(symbol: str = "m-3m") -> SymmetricLaw:
@@ -128,3 +145,41 @@ def test_an_elliptic_box_is_kept() -> None:
     law = fit(data, elliptic_box=0.03, **options)
     assert acoustic_eigenvalue(law, unseen).min() > 0
     assert law.metadata["fit"]["elliptic_share"] == 1.0
+
+
+def test_states_count_by_their_stress_error_or_by_their_strain() -> None:
+    generator = np.random.default_rng(3)
+    clean = data_of(quartic(), plan_strains(60, 0.06, seed=1))
+    error = np.where(np.arange(60) % 2, 0.002, 0.2) * np.sqrt(np.mean(clean.stress**2))
+    noisy = replace(clean, stress=clean.stress + error[:, None] * generator.normal(size=(60, 6)), stress_error=error)
+    weights = state_weights(noisy)
+    assert weights is not None and np.allclose(weights * error, weights[0] * error[0])
+    known, unknown = (PolynomialFit(noisy, 4, False, 1e-9, weights=w) for w in (weights, None))
+    known_error, unknown_error = (stress_error(f.stress(clean.strain), clean.stress) for f in (known, unknown))
+    assert known_error < 0.002 and unknown_error > 5.0 * known_error
+    weights, sizes = state_weights(clean), np.linalg.norm(clean.strain, axis=1)
+    assert weights is not None and abs(np.mean(weights**2) - 1.0) < 1e-12
+    near, far = np.argmin(np.abs(sizes - 0.25 * sizes.max())), np.argmax(sizes)
+    assert abs(weights[near] / weights[far] - np.sqrt(sizes[far] / sizes[near])) < 1e-12
+    assert state_weights(replace(clean, series=np.arange(60) // 6)) is None
+
+
+def test_a_polyconvex_law_is_fitted_and_what_does_not_go_with_it_is_named() -> None:
+    data = data_of(quartic(), plan_strains(40, 0.06, seed=1))
+    law = fit(data, polyconvex=True, widths=(3,), held_out=0.0, progress=False)
+    assert isinstance(law, PolyconvexLaw) and law.metadata["fit"]["order"] == 0
+    # polyconvexity costs accuracy, but not all of it
+    assert 1e-4 < stress_error(predicted_stress(law, data.strain), data.stress) < 0.2
+    assert law.stress_std(data.strain).shape == (40, 6)
+    with pytest.raises(ValueError, match="expected no order, measure or elliptic_box for a polyconvex law"):
+        fit(data, polyconvex=True, order=3)
+
+
+def test_a_law_without_a_network() -> None:
+    data = data_of(quartic(), plan_strains(40, 0.06, seed=1))
+    law = fit(data, order=4, measure=1.0, network="none", held_out=0.0, progress=False)
+    assert isinstance(law, SymmetricLaw) and law.form == "none"
+    assert law.metadata["fit"]["parameters"] == 3 + 6 + 11  # elastic constants of order 2, 3 and 4 of a cubic crystal
+    assert stress_error(predicted_stress(law, data.strain), data.stress) < 1e-5
+    with pytest.raises(ValueError, match="expected a network at order 1"):
+        SymmetricLaw("m-3m", 1, network="none")

@@ -16,9 +16,9 @@ import pytest
 from emt_crystals import copper, copper_at
 from rivals import Network
 
-from constitutive import NeoHookeanLaw, SymmetricLaw, fit
+from constitutive import NeoHookeanLaw, SymmetricLaw, fit, predicted_stress
 from constitutive.fitting.fit import stress_error, undetermined_constants
-from constitutive.fitting.least_squares import PolynomialFit, Problem, Reference
+from constitutive.fitting.least_squares import PolynomialFit, Problem
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import StrainedCrystal
 from crystals.rotations import mandel_rotation, random_rotations, rotation_to_direction
@@ -94,8 +94,7 @@ def network(data: StrainData) -> Stress:
 
 def fitted(data: StrainData) -> Stress:
     law = fit(data, widths=(4,), held_out=0.0, progress=False)
-    reference = Reference(np.array(law.metadata["reference"]["stretch"]), 0.0)
-    return lambda strain: reference.from_law(law.response(reference.to_law(strain), tangent=False).stress)
+    return lambda strain: predicted_stress(law, strain)
 
 
 def plain(data: StrainData) -> Stress:

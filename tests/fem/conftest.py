@@ -14,7 +14,10 @@ collect_ignore = []
 try:
     import dolfinx  # noqa: F401
 except ImportError:
-    collect_ignore = ["test_inputs.py", "test_material.py", "test_neo_hooke.py", "test_problem.py", "test_turned.py"]
+    collect_ignore = [
+        "test_fused.py", "test_inputs.py", "test_voxel_image.py", "test_material.py", "test_neo_hooke.py",
+        "test_problem.py", "test_turned.py",
+    ]  # fmt: skip
 
 
 class CubicLaw(Law):

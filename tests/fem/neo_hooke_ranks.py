@@ -1,4 +1,5 @@
-"""Run under mpirun by test_neo_hooke.py: a law at quadrature points against the same energy in pure UFL."""
+"""Run under mpirun by test_neo_hooke.py: a law at quadrature points against the same energy in pure UFL; plasticity with
+mean dilatation, a failure at one point of one rank, and a restart on another number of ranks."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from constitutive.laws.neo_hooke import NeoHookeanLaw
+from constitutive.laws.von_mises import VonMisesLaw
 from fem import EquilibriumProblem, NotConverged, OutOfRange, QuadratureMaterial, write_xdmf
 from fem.dolfinx_versions import compile_form, lagrange_space
 
@@ -111,12 +113,70 @@ def errors():
     return COMM.allgather(texts)
 
 
+class FailsForAWhile(VonMisesLaw):
+    """Von Mises whose local iteration fails at the last point of one rank, while `failing` is above zero."""
+
+    failing = 0
+
+    def _step(self, strain, state, dt, tangent):
+        *answer, failed = super()._step(strain, state, dt, tangent)
+        if self.failing > 0 and len(failed):
+            self.failing -= 1
+            failed = failed.clone()
+            failed[-1] = True
+        return *answer, failed
+
+
+def plastic(shape, folder):
+    """A bar bent and turned back beyond yield; the last rank that has cells fails in the second step."""
+    u, left, right = displacement(shape, "hexahedron")
+    space = u.function_space
+    law = FailsForAWhile(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0)
+    material = QuadratureMaterial(law, u, kinematics="small", mean_dilatation=True)
+    moved = dfem.Constant(space.mesh, np.zeros(3))
+    bcs = [dfem.dirichletbc(np.zeros(3), left, space), dfem.dirichletbc(moved, right, space)]
+    problem = EquilibriumProblem(material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs)
+
+    def apply(t):
+        moved.value = (0.01 * t, 0.02 * t, 0.0)
+
+    half = folder / f"half-{int(np.prod(shape))}.h5"
+    cells = COMM.allgather(len(material.cells))
+    failing = max(rank for rank, count in enumerate(cells) if count)
+    reports = []
+    for restart in (False, True):
+        if restart:
+            # written by the run on one rank
+            start = problem.restore(half)
+        else:
+            (first,) = problem.steps(apply, [1.0], progress=False)
+            if COMM.size == 1:
+                problem.save(half)
+            law.failing, start = 3 if COMM.rank == failing else 0, 1.0
+        steps = list(problem.steps(apply, [0.2, -1.0], start=start, progress=False))
+        everything = np.hstack([material.points(), material.state, material.second_piola])
+        table = np.concatenate(COMM.allgather(everything))
+        table = table[np.lexsort(np.round(table[:, :3], 9).T)]
+        reports.append(
+            {
+                "iterations": [step.iterations for step in steps],
+                "cuts": [step.cuts for step in steps],
+                "reaction": steps[-1].reaction.tolist(),
+                "table": table.tolist(),
+            }
+        )
+    return {"cells": cells, "first": first.iterations, "uninterrupted": reports[0], "restarted": reports[1]}
+
+
 if __name__ == "__main__":
+    shared = Path(sys.argv[2])
     report = {
         "hexahedron": compare((4, 2, 2), "hexahedron"),
         "tetrahedron": compare((3, 2, 2), "tetrahedron"),
         "two_cells": compare((2, 1, 1), "hexahedron"),
         "errors": errors(),
+        "plastic": plastic((4, 2, 2), shared),
+        "plastic_two_cells": plastic((2, 1, 1), shared),
     }
     if COMM.rank == 0:
         with open(sys.argv[1], "w") as file:

@@ -193,8 +193,10 @@ def test_errors(cube, cubic_law):
     with pytest.raises(ValueError, match=r"values of shape \(3,\), got \(\)"):
         QuadratureMaterial(finite, dfem.Function(lagrange_space(u.function_space.mesh, "CG", 1, ())))
     square = mesh.create_unit_square(MPI.COMM_WORLD, 2, 2)
-    with pytest.raises(ValueError, match="Not supported: plane strain"):
+    with pytest.raises(ValueError, match="expected section='plane_strain' or"):
         QuadratureMaterial(finite, dfem.Function(lagrange_space(square, "CG", 1, (2,))))
+    with pytest.raises(ValueError, match="expected section='solid' on a mesh of dimension 3"):
+        QuadratureMaterial(finite, u, section="plane_strain")
 
 
 @pytest.mark.parametrize("orientation", [None, TURN])

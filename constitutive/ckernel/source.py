@@ -1,0 +1,221 @@
+"""A law as one self-contained C file: weights inside, no library beyond libm, several points in the lanes of a vector.
+
+`kernel.c` holds what all laws share (softplus, rotations, the strain measure, the loop over points); this folder writes what
+one law needs into it. A polynomial becomes straight lines of code; a layer of a network a loop over its neurons, in
+blocks that keep their sums in registers. Constants are written in hexadecimal, so that none is rounded.
+
+Second derivatives of a network go as in `constitutive.laws.network.ScalarNetwork.curvature`: with a_l the activations, T_l =
+∂a_l/∂x and r_l = ∂N/∂h_l, they are Σ_l T_lᵀ diag(σ″(a_l) r_l) T_l. x stands for the strain, or for the inputs z of the
+network where these are fewer.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from crystals.invariants import Polynomials
+from crystals.rotations import mandel_rotation
+
+from ..laws.domain import REACH
+from ..laws.law import Law
+from ..laws.polynomial import PolynomialLaw, PolynomialMap
+from ..laws.symmetric import SymmetricLaw
+from ..laws.symmetric_network import AveragedNetwork, DirectionalNetwork, InvariantNetwork
+from .networks import average, directions, invariants, product
+from .polynomials import Monomials, array, number, single
+
+
+def c_source(law: Law, name: str = "law", title: str | None = None) -> str:
+    """C source of a law.
+
+    Parameters
+    ----------
+    law : Law
+        A `SymmetricLaw` or `PolynomialLaw`.
+    name : str
+        Prefix of the function that others see: `{name}_response`.
+    title : str, optional
+        First line of the file's comment; by default class and point group.
+
+    Returns
+    -------
+    str
+        C99 with GCC's vector types where the compiler has them. `header` declares what it defines.
+
+    Raises
+    ------
+    ValueError
+        For another family ('not supported: …'), and a name that is no C identifier.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+        raise ValueError(f"c_source: expected a C identifier as name, got {name!r}. Use letters, digits and '_'.")
+    reason = unsupported(law)
+    if reason:
+        raise ValueError(f"c_source: {reason}")
+    assert isinstance(law, (SymmetricLaw, PolynomialLaw))
+    title = title or f"{type(law).__name__} of {law.group.symbol}, {law.units}"
+    # nothing that a name or a unit holds can end the comment
+    title = re.sub(r"[^A-Za-z0-9 ,.()=/+_-]", "?", title).replace("*/", "?/").replace("/*", "/?")
+    return _template().replace("@TITLE@", title).replace("@NAME@", name).replace("@LAW@", _law(law))
+
+
+def header(name: str = "law") -> str:
+    """The header that goes with `c_source`."""
+    return f"""#ifndef {name.upper()}_H
+#define {name.upper()}_H
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {{
+#endif
+/* Response of the law at n points.
+ * strain          n x 6, Mandel (11 22 33 23 13 12, shear times sqrt 2), sample frame
+ * rotation        NULL, or proper rotations Q crystal -> sample, 3 x 3 row by row: that of point i begins at
+ *                 rotation + i * rotation_stride, so stride 0 is one for all and 9 is one for each
+ * energy          n, per reference volume
+ * stress          n x 6, second Piola-Kirchhoff (Cauchy for a law of small strain), Mandel, sample frame
+ * tangent         n x 21, upper triangle of the Mandel matrix row by row; or NULL, and tangent_single may take it in float
+ * status          n: 0 inside the trained range, 1 outside, 2 no possible strain (the other values are then NaN)
+ */
+void {name}_response(int64_t n, const double *strain, const double *rotation, int64_t rotation_stride, double *energy,
+                     double *stress, double *tangent, float *tangent_single, int8_t *status);
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+def unsupported(law: Law) -> str | None:
+    """Why a law cannot be written in C, or None where it can."""
+    if type(law) is SymmetricLaw or type(law) is PolynomialLaw:
+        return None
+    return (
+        f"not supported: {type(law).__name__} in C. It is evaluated in torch; SymmetricLaw and PolynomialLaw go to C."
+    )
+
+
+@cache
+def _template() -> str:
+    return files("constitutive.ckernel").joinpath("kernel.c").read_text(encoding="utf-8")
+
+
+def _outside(law: Law, frame: np.ndarray) -> str:
+    """`outside(x)`: which strains, standard frame, lie outside the trained range."""
+    if law.domain is None:
+        if not np.isfinite(law.max_strain):
+            return "INLINE vi outside(const v *x)\n{\n    UNUSED(x);\n    return WHOLE(0);\n}\n"
+        return f"""INLINE vi outside(const v *x)
+{{
+    v sum = x[0] * x[0];
+    for (int i = 1; i < 6; i++)
+        sum += x[i] * x[i];
+    return LESS(ALL({number((law.max_strain * (1.0 + 1e-9)) ** 2)}), sum);
+}}
+"""
+    domain = law.domain
+    whitening, exponents = domain.whitening.cpu().numpy(), domain.exponents.cpu().numpy()
+    table = PolynomialMap(Polynomials(exponents, np.eye(len(exponents))))
+    place = {row: i for i, row in enumerate(_table_rows(table))}
+    wanted = [place[tuple(row)] for row in exponents.tolist()]
+    monomials, rows = Monomials(table, "x"), len(exponents)
+    made = monomials.make(wanted) + [f"    table[{i}] = {monomials.name(p)};" for i, p in enumerate(wanted)]
+    features = product("features", len(whitening), rows, f"domain_whitening[{{r}} * {rows} + {{i}}]", "table", None)
+    # the domain counts strains in the law's own frame
+    turn = domain.turn.cpu().numpy() @ mandel_rotation(frame)
+    inside = " & ".join(
+        f"LESS({name} * {number(unit)}, ALL({number(np.nextafter(1.0, 2.0))}))"
+        for name, unit in (("score", 1.0 / float(domain.limit)), ("size", REACH**-2))
+    )
+    return (
+        array("domain_turn", turn)
+        + array("domain_whitening", whitening)
+        + f"""static NOINLINE vi outside(const v *strain)
+{{
+    v x[6], features[{len(whitening)}], table[{rows}], score = ALL(0.0), size = ALL(0.0);
+    for (int i = 0; i < 6; i++) {{
+        x[i] = ALL(0.0);
+        for (int j = 0; j < 6; j++)
+            x[i] += domain_turn[6 * i + j] * strain[j];
+        size += x[i] * x[i];
+    }}
+{chr(10).join(made)}
+{features}    for (int i = 0; i < {len(whitening)}; i++)
+        score += features[i] * features[i];
+    return ~({inside});
+}}
+"""
+    )
+
+
+def _table_rows(table: PolynomialMap) -> list[tuple[int, ...]]:
+    """Exponents of the monomials of a map."""
+    rows = [(0,) * 6]
+    for variable, parent in zip(table.variables.tolist()[1:], table.parents.tolist()[1:], strict=True):
+        row = list(rows[parent])
+        row[variable] += 1
+        rows.append(tuple(row))
+    return rows
+
+
+def _law(law: SymmetricLaw | PolynomialLaw) -> str:
+    """What `kernel.c` leaves to the law: its constants, `outside`, `at_reference` and `standard`."""
+    frame = law.group.frame
+    measure = law.measure if isinstance(law, SymmetricLaw) else 1.0
+    text = f"#define GREEN_LAGRANGE {int(law.strain_measure == 'green_lagrange')}\n"
+    text += f"#define MEASURED {int(measure != 1.0)}\n#define GREEN {number(0.5 * (1.0 + measure))}\n"
+    text += f"#define MIRRORED {number(0.5 * (1.0 - measure))}\n"
+    text += f"#define TURNED {int(law.turn is not None)}\n" + array("FRAME", frame)
+    text += _outside(law, frame)
+    if isinstance(law, PolynomialLaw):
+        text += single("polynomial", law.fixed.cpu(), law.constants.cpu().numpy())
+        return (
+            text
+            + """typedef struct { int none; } reference;
+INLINE void at_reference(reference *rest) { rest->none = 0; }
+static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *c)
+{
+    UNUSED(rest);
+    *w = ALL(0.0);
+    for (int i = 0; i < 6; i++)
+        s[i] = ALL(0.0);
+    for (int i = 0; c && i < 21; i++)
+        c[i] = ALL(0.0);
+    polynomial(x, w, s, c);
+}
+"""
+        )
+    networks = {InvariantNetwork: invariants, AveragedNetwork: average, DirectionalNetwork: directions}
+    text += networks[type(law.network)](law.network)
+    text += single("polynomial", law.fixed.polynomial, law.fixed.quadratic.numpy())
+    return (
+        text
+        + f"""/* the network at rest: computed by the same code as elsewhere, so that energy and stress there are exactly zero */
+typedef struct {{ v value, slope[6]; }} reference;
+static void at_reference(reference *rest)
+{{
+    v zero[6];
+    for (int i = 0; i < 6; i++)
+        zero[i] = ALL(0.0);
+    raw(zero, &rest->value, rest->slope, NULL);
+}}
+static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *c)
+{{
+    raw(x, w, s, c);
+    *w -= rest->value;
+    for (int i = 0; i < 6; i++) {{
+        *w -= x[i] * rest->slope[i];
+        s[i] -= rest->slope[i];
+    }}
+    polynomial(x, w, s, c);
+    *w *= {number(law.energy_scale)};
+    for (int i = 0; i < 6; i++)
+        s[i] *= {number(law.energy_scale)};
+    for (int i = 0; c && i < 21; i++)
+        c[i] *= {number(law.energy_scale)};
+}}
+"""
+    )

@@ -1,0 +1,190 @@
+"""Speed and memory of the homogeniser, and agreement with somebody else's, in one process on one core.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [--large]
+
+The peer is unocg 1.0.0 from PyPI (Herb and Fritzen 2026, doi:10.1002/nme.70277), hexahedra with one or eight points as
+here; it is imported where it is on the path (pip download unocg, unpack). --large does 256³ instead.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from datetime import date
+from typing import Any
+
+import numpy as np
+import torch
+
+from constitutive import homogenize
+from constitutive.phases import isotropic_stiffness
+from crystals import generators
+from crystals.mandel import IDENTITY
+
+torch.set_num_threads(1)
+
+
+def moulinec_suquet(
+    labels: np.ndarray, table: np.ndarray, tolerance: float, exact: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """The basic scheme of 1998 in plain numpy, strains, rotated Green operator.
+
+    Stops where the residual in the norm of its reference has fallen by `tolerance`, or, where the exact stiffness is
+    given, where each column is within `tolerance` of it.
+
+    Reference: half of the sum of the extreme Lamé constants.
+    """
+    shape = labels.shape
+    shear = np.array([np.trace(c - np.outer(IDENTITY, IDENTITY) * (IDENTITY @ c @ IDENTITY) / 9) / 10 for c in table])
+    lame = np.array([IDENTITY @ c @ IDENTITY / 9 for c in table]) - 2 * shear / 3
+    mu0, la0 = 0.5 * (shear.min() + shear.max()), 0.5 * (lame.min() + lame.max())
+    half = [np.pi * np.fft.fftfreq(shape[0]), np.pi * np.fft.fftfreq(shape[1]), np.pi * np.fft.rfftfreq(shape[2])]
+    sines = [np.sin(h).reshape([-1 if a == i else 1 for a in range(3)]) for i, h in enumerate(half)]
+    cosines = [np.cos(h).reshape([-1 if a == i else 1 for a in range(3)]) for i, h in enumerate(half)]
+    k = np.stack(np.broadcast_arrays(
+        sines[0] * cosines[1] * cosines[2], cosines[0] * sines[1] * cosines[2], cosines[0] * cosines[1] * sines[2]
+    ))  # fmt: skip
+    square = np.sum(k**2, axis=0)
+    square[square < 1e-20] = np.inf
+    n = k / np.sqrt(square)
+    la, mu = lame[labels], shear[labels]
+    ratio = (la0 + mu0) / (la0 + 2 * mu0)
+    answer = np.empty((6, 6))
+    most = 0
+    pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+    weights = np.array([1, 1, 1, 2**0.5, 2**0.5, 2**0.5])
+    for load in range(6):
+        strain = np.zeros((6, *shape))
+        strain[load] = 1.0
+        first = 0.0
+        iteration = 0
+        while iteration < 20000:
+            stress = 2 * mu * strain
+            stress[:3] += la * strain[:3].sum(axis=0)
+            spectrum = np.fft.rfftn(stress, axes=(1, 2, 3)) / weights.reshape(6, 1, 1, 1)
+            traction = np.zeros((3, *spectrum.shape[1:]), dtype=complex)
+            for place, (i, j) in enumerate(pairs):
+                traction[i] += spectrum[place] * n[j]
+                if i != j:
+                    traction[j] += spectrum[place] * n[i]
+            displacement = (traction - ratio * n * np.sum(n * traction, axis=0)) / mu0
+            norm = float(np.sum((traction.conj() * displacement).real))
+            first = first or norm
+            if exact is None and norm <= tolerance**2 * first:
+                break
+            if exact is not None:
+                column = stress.mean(axis=(1, 2, 3)) - exact[:, load]
+                if np.linalg.norm(column) <= tolerance * np.linalg.norm(exact[:, load]):
+                    break
+            change = np.stack([
+                weights[place] * 0.5 * (n[i] * displacement[j] + n[j] * displacement[i])
+                for place, (i, j) in enumerate(pairs)
+            ])  # fmt: skip
+            strain -= np.fft.irfftn(change, s=shape, axes=(1, 2, 3))
+            iteration += 1
+        answer[:, load] = stress.mean(axis=(1, 2, 3))
+        most = max(most, iteration)
+    return answer, most
+
+
+def peer(labels: np.ndarray, table: np.ndarray, degree: int, tolerance: float) -> tuple[np.ndarray, int]:
+    """unocg with its own FFT preconditioner; degree 1 or 2 is one or eight points a voxel."""
+    from unocg.materials.mechanical import LinearElasticity  # pyright: ignore
+    from unocg.preconditioners.torch import FansPreconditioner  # pyright: ignore
+    from unocg.problems.mechanical import MechanicalProblem  # pyright: ignore
+    from unocg.solvers.torch import CgSolver  # pyright: ignore
+
+    shear = [np.trace(c - np.outer(IDENTITY, IDENTITY) * (IDENTITY @ c @ IDENTITY) / 9) / 10 for c in table]
+    bulk = [IDENTITY @ c @ IDENTITY / 9 for c in table]
+    constants = torch.tensor([[k - 2 * g / 3, g] for k, g in zip(bulk, shear, strict=True)], dtype=torch.float64)
+    options: dict[str, Any] = {"device": "cpu", "dtype": torch.float64}
+    material = LinearElasticity(n_dim=3, **options)
+    loads = torch.eye(6, dtype=torch.float64)
+    problem = MechanicalProblem(labels.shape, material, loadings=loads, quad_degree=degree)
+    image = torch.tensor(labels.astype(np.int64))
+    field = problem.get_param_fields(image, constants)
+    reference = torch.tensor(table.mean(axis=0))
+    solver = CgSolver(problem, FansPreconditioner(problem, reference), rtol=tolerance)
+    solved = solver.solve(field, loads)
+    response = problem.get_hom_response(solved["sol"], field, loads)
+    response = response[1] if isinstance(response, tuple) else response
+    # its components are 33 22 11 23 13 12 of the image's axes
+    order = np.array([2, 1, 0, 3, 4, 5])
+    return np.asarray(response).reshape(6, 6)[np.ix_(order, order)], int(solved["n_iter"])
+
+
+def timed(call: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return call(), time.perf_counter() - start
+
+
+def off(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def main() -> None:
+    print(
+        f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, one thread"
+    )
+    soft = isotropic_stiffness(1.0, 0.6)
+    table = np.array([soft, 100.0 * soft])
+
+    if "--large" in sys.argv:
+        labels = generators.spheres(256, 0.2, 1).labels
+        cell, t = timed(lambda: homogenize(labels, table, steps=2))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"\n256³, six loads: 2 iterations and the bracket {t:.0f} s, {peak:.1f} GiB at most (bracket {cell.width:.2f})"
+        )
+        return
+
+    print("\niterations to a residual of 1e-6, one sphere of 20 %, contrast 100 / pore / pore in random field")
+    for n in (16, 32, 64):
+        sphere = generators.spheres(n, 0.2, 1)
+        field = generators.gaussian_field(n, 0.3, 0.1, seed=0)
+        hollow = np.array([soft, np.zeros((6, 6))])
+        row = [
+            homogenize(sphere.labels, table, tolerance=1e-6).iterations,
+            homogenize(sphere.labels, hollow, tolerance=1e-6).iterations,
+            homogenize(field.labels, hollow, tolerance=1e-6).iterations if n < 64 else None,
+        ]
+        print(f"  {n}³: {row}")
+
+    print("\nagainst plain numpy Moulinec–Suquet, contrast 100, six loads")
+    for n in (16, 32):
+        labels = generators.spheres(n, 0.2, 4, seed=1).labels
+        exact = homogenize(labels, table, tolerance=1e-9).stiffness
+        for what, tolerance, ours_at in (("residual 1e-6", 1e-6, 1e-6), ("stiffness within 1e-4", 1e-4, 2e-3)):
+            known = exact if "stiffness" in what else None
+            ours, t = timed(lambda labels=labels, to=ours_at: homogenize(labels, table, tolerance=to))
+            (theirs, steps), t_basic = timed(
+                lambda labels=labels, to=tolerance, known=known: moulinec_suquet(labels, table, to, known)
+            )
+            print(
+                f"  {n}³, {what}: {ours.iterations} iterations {t:.2f} s (stiffness off {off(ours.stiffness, exact):.0e}), "
+                f"basic scheme {steps} iterations {t_basic:.1f} s (off {off(theirs, exact):.0e}): {t_basic / t:.1f} times"
+            )
+
+    try:
+        import unocg  # noqa: F401  # pyright: ignore
+    except ImportError:
+        print("\nunocg is not on the path: no comparison")
+    else:
+        print("\nagainst unocg, one sphere of 20 %, contrast 100, six loads, each at its own residual of 1e-6")
+        for n, degree in ((16, 1), (16, 2), (64, 1)):
+            labels = generators.spheres(n, 0.2, 1).labels
+            scheme = "rotated" if degree == 1 else "hexahedra"
+            ours, t = timed(
+                lambda labels=labels, scheme=scheme: homogenize(labels, table, tolerance=1e-6, scheme=scheme)
+            )
+            (theirs, steps), t_peer = timed(lambda labels=labels, degree=degree: peer(labels, table, degree, 1e-6))
+            print(
+                f"  {n}³ {scheme}: {ours.iterations} iterations {t:.1f} s, unocg {steps} iterations {t_peer:.1f} s: "
+                f"{t_peer / t:.1f} times; answers differ by {off(theirs, ours.stiffness):.1e}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The fused element kernel gives the vector and the matrix of the general path, on hexahedra and tetrahedra, any rank."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import ufl
+from dolfinx import fem
+from dolfinx.fem import petsc
+
+from constitutive import NeoHookeanLaw, PolynomialLaw, SymmetricLaw
+from constitutive.laws.polynomial import higher_order_polynomials
+from crystals import PointGroup
+from crystals.rotations import random_rotations
+from fem import QuadratureMaterial
+from fem import dolfinx_versions as versions
+from fem.fused import FusedElasticity
+from fem.residual import tangent_form
+
+TURN = random_rotations(1, np.random.default_rng(3))[0]
+
+
+def some_law(**options: object) -> SymmetricLaw:
+    law = SymmetricLaw(
+        "-3m", 3, (8, 8), stiffness=100.0 * np.eye(6), energy_scale=100.0, strain_scale=0.1, max_strain=0.2, **options
+    )
+    with torch.no_grad():
+        law.coefficients.fill_(0.5)
+    return law.requires_grad_(False)
+
+
+def polynomial_law() -> PolynomialLaw:
+    group = PointGroup("m-3m")
+    coefficients = 100.0 * np.random.default_rng(0).normal(size=len(higher_order_polynomials(group, 3)))
+    return PolynomialLaw(group, 3, 100.0 * np.eye(6), coefficients, strain_measure="small", max_strain=0.2)
+
+
+def deform(u: fem.Function) -> None:
+    u.interpolate(lambda x: 0.05 * np.stack([np.sin(2 * x[1]) + x[0], np.cos(3 * x[2]) * x[0], np.sin(x[0] + x[1])]))
+    u.x.scatter_forward()
+
+
+def general(law, u, bcs=(), **options):
+    material = QuadratureMaterial(law, u, **options)
+    residual = material.virtual_work(ufl.TestFunction(u.function_space))
+    vector = versions.ghosted_vector(u.function_space)
+    petsc.assemble_vector(vector, versions.compile_form(residual))
+    form = versions.compile_form(tangent_form(residual, u, [material]))
+    matrix = petsc.create_matrix(form)
+    petsc.assemble_matrix(matrix, form, bcs=list(bcs))
+    matrix.assemble()
+    return vector, matrix
+
+
+def fused(law, u, bcs=(), **options):
+    tool = FusedElasticity(law, u, **options)
+    vector, matrix = tool.create_vector(), tool.create_matrix()
+    tool.assemble_vector(vector)
+    tool.assemble_matrix(matrix, bcs)
+    return vector, matrix, tool
+
+
+def differences(ours, theirs) -> tuple[float, float]:
+    wrong = ours[1].copy()
+    wrong.axpy(-1.0, theirs[1])
+    scale = np.abs(theirs[0].array).max()
+    return np.abs(ours[0].array - theirs[0].array).max() / scale, wrong.norm() / theirs[1].norm()
+
+
+@pytest.mark.parametrize(
+    ("cell", "degree", "rule"),
+    [("hexahedron", 1, 2), ("tetrahedron", 1, 1), ("tetrahedron", 2, 2), ("hexahedron", 2, 3)],
+)
+def test_same_vector_and_matrix(cube, cell: str, degree: int, rule: int) -> None:
+    u, left, _ = cube((2, 1, 2), cell, degree, size=(1.0, 0.7, 0.9))
+    deform(u)
+    u.function_space.mesh.geometry.x[:] += 0.05 * np.sin(
+        3 * u.function_space.mesh.geometry.x[:, [1, 2, 0]]
+    )  # no bricks
+    bcs = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+    for held in ((), bcs):
+        found = differences(fused(some_law(), u, held, degree=rule), general(some_law(), u, held, degree=rule))
+        assert max(found) < 1e-13
+
+
+@pytest.mark.parametrize("kinematics", ["finite", "small"])
+def test_orientation_and_small_strain(cube, kinematics: str) -> None:
+    u, _, _ = cube((2, 1, 1))
+    deform(u)
+    law = some_law(measure=-1.0) if kinematics == "finite" else polynomial_law()
+    theirs = general(law, u, kinematics=kinematics, orientation=TURN)
+    assert max(differences(fused(law, u, kinematics=kinematics, orientation=TURN), theirs)) < 1e-13
+    # negative control: the other orientation is another material
+    assert min(differences(fused(law, u, kinematics=kinematics, orientation=TURN.T), theirs)) > 1e-3
+
+
+def test_follows_u_and_adds_nothing_twice(cube) -> None:
+    u, _, _ = cube((2, 1, 1))
+    vector, matrix, tool = fused(some_law(), u)
+    assert np.abs(vector.array).max() < 1e-14
+    deform(u)
+    tool.assemble_vector(vector)
+    tool.assemble_matrix(matrix)
+    assert max(differences((vector, matrix), general(some_law(), u))) < 1e-13
+
+
+def test_points_without_an_answer_are_not_a_number(cube) -> None:
+    u, _, _ = cube((2, 1, 1))
+    u.interpolate(lambda x: np.stack([0.3 * x[0], 0 * x[0], 0 * x[0]]))
+    vector, _, tool = fused(some_law(), u)
+    assert np.isfinite(vector.array).all() and tool.points() == (32, 0) and tool.points() == (0, 0)
+    u.interpolate(lambda x: np.stack([-2.0 * x[0], 0 * x[0], 0 * x[0]]))  # mirrored: E = 0, det F = −1
+    vector, matrix, tool = fused(some_law(), u)
+    assert np.isnan(vector.array).any() and np.isnan(matrix.norm()) and tool.points() == (0, 32)
+
+
+def test_what_is_not_supported_says_so(cube) -> None:
+    u, _, _ = cube((1, 1, 1))
+    with pytest.raises(ValueError, match="not supported: NeoHookeanLaw in C.*QuadratureMaterial"):
+        FusedElasticity(NeoHookeanLaw(1.0, 1.0), u)
+    with pytest.raises(ValueError, match="strain measure 'small'"):
+        FusedElasticity(some_law(), u, kinematics="small")
+    with pytest.raises(ValueError, match="orientation of shape"):
+        FusedElasticity(some_law(), u, orientation=TURN[None])
+    cubic, _, _ = cube((1, 1, 1), degree=3)
+    with pytest.raises(ValueError, match="Lagrange degree 1 or 2"):
+        FusedElasticity(some_law(), cubic)
+    tool = FusedElasticity(some_law(), u)
+    other, _, _ = cube((2, 1, 1))
+    with pytest.raises(ValueError, match="AIJ matrix of 24 rows"):
+        tool.assemble_matrix(FusedElasticity(some_law(), other).create_matrix())
+
+
+_RANKS = """
+import sys
+sys.path[:0] = [{folder!r}]
+import numpy as np
+from dolfinx import fem, mesh
+from mpi4py import MPI
+from petsc4py import PETSc
+from test_fused import deform, fused, general, some_law
+from fem.dolfinx_versions import lagrange_space
+domain = mesh.create_unit_cube(MPI.COMM_WORLD, 3, 2, 2, mesh.CellType.hexahedron)
+u = fem.Function(lagrange_space(domain, "CG", 1, (3,)))
+deform(u)
+left = fem.locate_dofs_geometrical(u.function_space, lambda x: np.isclose(x[0], 0.0))
+bcs = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+ours, theirs = fused(some_law(), u, bcs), general(some_law(), u, bcs)
+for vector in (ours[0], theirs[0]):
+    vector.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
+matrix = ours[1].copy()
+matrix.axpy(-1.0, theirs[1])
+matrix, size = matrix.norm(), theirs[1].norm()
+vector = (ours[0] - theirs[0]).norm() / theirs[0].norm()
+if MPI.COMM_WORLD.rank == 0:
+    print(matrix / size, vector)
+"""
+
+
+def test_two_ranks() -> None:
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
+    here = Path(__file__).resolve()
+    environment["PYTHONPATH"] = os.pathsep.join([str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
+    command = ["mpirun", "-n", "2", sys.executable, "-m", "mpi4py", "-c", _RANKS.format(folder=str(here.parent))]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert max(float(part) for part in result.stdout.split()) < 1e-13
