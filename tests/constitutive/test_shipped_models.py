@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.io import write
+from click.testing import CliRunner
 from emt_crystals import CRYSTALS, stacked
 
 import constitutive
+from constitutive.cli import main
 from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli, is_structure
 from crystals.atomistic import StrainedCrystal, calculator_factory, plan_strains, relax_cell
 from crystals.groups import PointGroup
@@ -120,3 +123,25 @@ def test_picture_and_files(tmp_path):
     result.save(tmp_path / "copper.json")
     assert json.loads((tmp_path / "copper.json").read_text())["point_group"] == "m-3m"
     assert is_structure("a/POSCAR_1") and is_structure("nacl.CIF") and not is_structure("rock.tif")
+
+
+def test_moduli_of_structures_by_the_command(tmp_path, monkeypatch):
+    """One structure in full, several as a table, JSON, a law; options of images are refused."""
+    monkeypatch.chdir(tmp_path)
+    write("nacl.cif", KNOWN["NaCl"][0])
+    write("POSCAR", KNOWN["GaAs"][0], format="vasp")
+
+    def run(*arguments: str, status: int = 0) -> str:
+        result = CliRunner().invoke(main, ["moduli", *arguments])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    shown = run("nacl.cif", "-o", "nacl.law", "--plot", "nacl.png")
+    assert "NaCl, point group m-3m" in shown and "bulk modulus" in shown and (tmp_path / "nacl.png").is_file()
+    assert constitutive.load("nacl.law").group.symbol == "m-3m"
+    found = json.loads(run("nacl.cif", "POSCAR", "--json"))["structures"]
+    assert [one["formula"] for one in found] == ["NaCl", "GaAs"] and 15 < found[0]["bulk"] < 35
+    assert "GaAs" not in run("nacl.cif") and "POSCAR" in run("nacl.cif", "POSCAR")
+    assert "expected no --gear for crystal structures" in run("nacl.cif", "--gear", "fast", status=2)
+    assert "expected one image, or crystal structures only" in run("nacl.cif", "rock.tif", status=2)
+    assert "expected one structure, got 2" in run("nacl.cif", "POSCAR", "-o", "x.json", status=2)
