@@ -82,7 +82,7 @@ def moduli(
     if len(sources) > 1:
         raise ValueError(f"moduli: expected one image, or crystal structures only, got {len(sources)} files. One each.")
     refuse_unread(context, ("model",), "voxel images")
-    (image,) = sources
+    image = list(sources)[0]
 
     if output is not None:
         check_output(output, (".json", ".h5", ".hdf5", ".law"), image)
