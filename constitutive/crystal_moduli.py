@@ -18,7 +18,7 @@ from crystals.elastic_constants import elastic_constants
 from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
 from crystals.rotations import mandel_rotation
-from crystals.structures import symmetrised
+from crystals.structures import Symmetrised, symmetrised
 
 from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork
 from .laws.polynomial import PolynomialLaw, higher_order_polynomials
@@ -233,6 +233,18 @@ class CrystalEnsemble:
         return {head: np.array([one[head][0].numpy() for one in found]) for head in self.networks[0].heads}
 
 
+#: Groups by their operations in the standard frame, of which there are a few dozen: finding one takes 20 ms.
+_GROUPS: dict[bytes, PointGroup] = {}
+
+
+def _group(crystal: Symmetrised) -> PointGroup:
+    order = np.lexsort(np.round(crystal.operations.reshape(-1, 9), 6).T)
+    key = (np.round(crystal.operations[order], 6) + 0.0).tobytes()
+    if key not in _GROUPS:
+        _GROUPS[key] = PointGroup.from_structure(crystal.atoms)
+    return _GROUPS[key]
+
+
 def _read(model: str | Path) -> CrystalEnsemble:
     path = Path(model)
     shipped = _MODELS / f"{path.stem}.safetensors"
@@ -282,7 +294,7 @@ def crystal_moduli(
     logarithms = tensors["stiffness"]
     found = logarithms.mean(axis=0)
     # of the idealised cell: its operations are exact
-    standard = PointGroup.from_structure(crystal.atoms)
+    standard = _group(crystal)
     turns = mandel_rotation(standard.rotations)
     projected = np.mean(turns @ found @ np.swapaxes(turns, 1, 2), axis=0)
     residual = float(np.linalg.norm(projected - found) / np.linalg.norm(found))

@@ -266,12 +266,15 @@ class Symmetrised:
         Largest distance (Å) by which an atom was moved within its cell.
     strain : float
         Frobenius norm of the strain that made the cell symmetric.
+    operations : (n, 3, 3)
+        Point operations in the standard frame.
     """
 
     atoms: Atoms
     axes: np.ndarray
     displacement: float
     strain: float
+    operations: np.ndarray
 
 
 def symmetrised(structure: Any, symprec: float = 0.01) -> Symmetrised:
@@ -300,9 +303,13 @@ def symmetrised(structure: Any, symprec: float = 0.01) -> Symmetrised:
     lattice = np.linalg.solve(conventional.basis, conventional.cell)
     gradient = np.linalg.solve(standard, lattice)
     strain = 0.5 * (gradient @ gradient.T - np.eye(3))
+    axes = _axes(conventional.cell)
+    # of the idealised lattice: columns are its vectors
+    columns = (standard @ _axes(conventional.basis @ standard)).T
+    operations = columns @ conventional.rotations @ np.linalg.inv(columns)
     return Symmetrised(
-        _primitive(conventional), _axes(conventional.cell), float(np.linalg.norm(moved, axis=1).max()),
-        float(np.linalg.norm(strain)),
+        _primitive(conventional), axes, float(np.linalg.norm(moved, axis=1).max()), float(np.linalg.norm(strain)),
+        operations,
     )  # fmt: skip
 
 

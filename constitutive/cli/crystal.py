@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .command import check_output, show_result
 
 
 def crystal_command(
-    structures: tuple[Path, ...], model: str, output: Path | None, plot: Path | None, as_json: bool
+    structures: Sequence[Path], model: str, output: Path | None, plot: Path | None, as_json: bool
 ) -> None:
     """Print the moduli of one structure, or a line for each of several; write the result and the picture of one."""
     from ..crystal_moduli import crystal_moduli

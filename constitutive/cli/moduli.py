@@ -1,4 +1,4 @@
-"""`constitutive moduli`: a voxel image → elastic moduli."""
+"""`constitutive moduli`: a voxel image, or crystal structures → elastic moduli."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from .command import check_output, json_option, main, sentence, show_result
+from .command import check_output, json_option, main, refuse_unread, sentence, show_result
+from .crystal import crystal_command
 
 
 @main.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("sources", metavar="IMAGE | STRUCTURE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--phase", "phases", multiple=True,
               help="Material of a phase: 0=pore, 1='E=70 nu=0.2', 2='K=37 G=44', 'C11=168.4 C12=121.4 C44=75.4', "
               "copper.law. Without a number it serves all.")  # fmt: skip
@@ -33,10 +34,14 @@ from .command import check_output, json_option, main, sentence, show_result
     "-o", "--output", type=click.Path(path_type=Path), help="Result to write: .json, .h5, or .law for DOLFINx."
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture to write (.png, .pdf, .svg).")
+@click.option("--model", default="binary_moduli", show_default=True,
+              help="Networks for structures: binary_moduli (inorganic crystals), emt_alloys, or a file.")  # fmt: skip
 @json_option
+@click.pass_context
 @sentence
 def moduli(
-    image: Path,
+    context: click.Context,
+    sources: tuple[Path, ...],
     phases: tuple[str, ...],
     error: float,
     gear: str,
@@ -49,9 +54,10 @@ def moduli(
     order: str | None,
     output: Path | None,
     plot: Path | None,
+    model: str,
     as_json: bool,
 ) -> None:
-    """Elastic moduli of a voxel image, between bounds.
+    """Elastic moduli of a voxel image, between bounds, or of crystals from their structure.
 
     IMAGE is .npy, .npz, .tif, .h5, .dream3d, .vtk, .vti or raw; its values are phases (or grains, where the file has
     orientations). Stiffness in GPa.
@@ -59,8 +65,24 @@ def moduli(
     \b
     constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2" --plot rock.png
     constitutive moduli grains.dream3d --phase copper.law -o aggregate.law
+
+    STRUCTURE is .cif, POSCAR, .extxyz …: learned networks read the crystal itself; several give a table.
+
+    \b
+    constitutive moduli nacl.cif --plot nacl.png
     """
+    from ..crystal_moduli import is_structure
     from ..moduli import moduli as run_moduli
+
+    if all(is_structure(source) for source in sources):
+        unread = ("phases", "error", "gear", "boundary", "boxes", "spacing", "shape", "dtype", "dataset", "order")
+        refuse_unread(context, unread, "crystal structures")
+        crystal_command(sources, model, output, plot, as_json)
+        return
+    if len(sources) > 1:
+        raise ValueError(f"moduli: expected one image, or crystal structures only, got {len(sources)} files. One each.")
+    refuse_unread(context, ("model",), "voxel images")
+    image = list(sources)[0]
 
     if output is not None:
         check_output(output, (".json", ".h5", ".hdf5", ".law"), image)

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from moduli_rivals import BondBatch, BondNetwork, Bonds, Composition
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from constitutive.crystal_graph import CrystalBatch, CrystalNetwork, bulk_and_shear
 from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli

@@ -204,6 +204,9 @@ def plot(points: list[tuple[int, float, float]]) -> None:
     axes.loglog(number, second, "o-", label="stiffness")
     axes.loglog(number, stress, "s-", label="stress, |E| ≤ 0.045")
     axes.set(xlabel="training crystals", ylabel="median relative error, %")
+    for axis, ticks in ((axes.xaxis, number.astype(int)), (axes.yaxis, np.array([2, 3, 4, 6, 10]))):
+        axis.set_ticks(ticks, [str(tick) for tick in ticks])
+        axis.set_ticks([], minor=True)
     axes.legend(frameon=False)
     figure.savefig(Path(__file__).parent / "results" / "structure_law.png", dpi=130)
 

@@ -217,6 +217,11 @@ def test_moduli_of_a_structure_as_it_lies(system):
         assert np.linalg.eigvalsh(found.stiffness)[0] > 0 and found.residual < 1e-10
         assert found.law.stress_and_tangent(np.zeros((1, 6)))[1].shape == (1, 6, 6)
     assert result.displacement < 1e-3 and result.strain < 1e-6
+    assert result.group == PointGroup.from_structure(atoms)
+    operations = symmetrised(atoms).operations
+    np.testing.assert_allclose(
+        operations @ np.swapaxes(operations, 1, 2), np.broadcast_to(np.eye(3), operations.shape), atol=1e-9
+    )
     if system == "trigonal":
         assert set(result.elastic_constants()) == {"C11", "C33", "C12", "C13", "C44", "C14"}
 
