@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
+from pymatgen.core import Structure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -332,9 +334,11 @@ def _turned(turn: np.ndarray, third: np.ndarray) -> np.ndarray:
     return np.einsum("ai,bj,ck,ijk->abc", turn, turn, turn, third, optimize=True)
 
 
-def is_structure(path: str | Path) -> bool:
-    """Whether a file is a crystal structure by its name: CIF, POSCAR, CONTCAR, extended XYZ, and other names ASE knows."""
-    path = Path(path)
+def is_structure(source: Any) -> bool:
+    """Whether a source is a crystal: pymatgen Structure, ASE Atoms, or a file so by its name (CIF, POSCAR, extended XYZ …)."""
+    if not isinstance(source, str | Path):
+        return isinstance(source, Structure | Atoms)
+    path = Path(source)
     return path.suffix.lower() in _STRUCTURES or path.name.upper().startswith(("POSCAR", "CONTCAR"))
 
 

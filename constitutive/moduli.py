@@ -25,6 +25,7 @@ from crystals.microstructure import Microstructure
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
 
+from .crystal_moduli import CrystalModuli, crystal_moduli, is_structure
 from .homogenization import check_phases, homogenize, relative_width, uniform_bounds
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
@@ -270,10 +271,18 @@ def as_microstructure(source: Any, **reading: Any) -> Microstructure:
         if path.suffix.lower() not in SUFFIXES:
             raise ValueError(
                 f"moduli({path.name}): expected an image ({', '.join(SUFFIXES)}), got {path.suffix or 'no suffix'!r}. "
-                "Not supported: moduli straight from a crystal structure; run `constitutive atoms`, then `constitutive fit`."
+                "Name the file by its format."
             )
         return read_image(path, **reading)
     return Microstructure(np.asarray(source), np.asarray(reading.get("spacing") or 1.0, dtype=float))
+
+
+def _of_crystal(source: Any, model: Any, more: Any) -> CrystalModuli:
+    if more:
+        raise ValueError(
+            "moduli: expected no phases and no options of images for a crystal structure, got some. Leave them out."
+        )
+    return crystal_moduli(source, model=model)
 
 
 def moduli(
@@ -287,14 +296,16 @@ def moduli(
     scheme: str = "rotated",
     units: str = "GPa",
     device: str = "cpu",
+    model: Any = None,
     **reading: Any,
-) -> ModuliResult:
-    """Effective elastic moduli of a voxel image, with bounds.
+) -> ModuliResult | CrystalModuli:
+    """Effective elastic moduli of a voxel image, with bounds, or of a crystal, from its structure.
 
     Parameters
     ----------
-    source : path, Microstructure or array (nx, ny, nz) of int
-        Image of phases or grains; axis 0 is x (component 11). See `crystals.voxel_files.read_image` for files.
+    source : path, Microstructure, array (nx, ny, nz) of int, pymatgen Structure or ASE Atoms
+        Image of phases or grains; axis 0 is x (component 11). See `crystals.voxel_files.read_image` for files. A crystal
+        structure or its file goes to `crystal_moduli`, and only `model` beside it.
     phases : dict of int to material, or one material
         What each phase is: 'pore', 'rigid', 'E=70 nu=0.2', 'K=37 G=44', 'C11=168.4 C12=121.4 C44=75.4', '-3m C11=…',
         a law file or Law, a Mandel matrix (6, 6). One material serves all phases, as of a polycrystal.
@@ -316,12 +327,15 @@ def moduli(
         Of the phases, and so of the result.
     device : str
         'cpu' or 'cuda'.
+    model : optional
+        Of crystals: see `crystal_moduli`.
     **reading
         dataset, spacing, shape, dtype, order for `read_image`.
 
     Returns
     -------
-    ModuliResult
+    ModuliResult or CrystalModuli
+        Both have `stiffness`, `young`, `law`, `save` and `plot`.
 
     Raises
     ------
@@ -330,6 +344,12 @@ def moduli(
     RuntimeError
         Where the iteration does not reach what was asked for.
     """
+    if is_structure(source):
+        return _of_crystal(
+            source, model, phases is not None or boxes or reading or gear != "auto" or boundary != "periodic"
+        )
+    if model is not None:
+        raise ValueError("moduli: expected no model for a voxel image, which needs none. Leave it out.")
     start = time.perf_counter()
     where = "moduli"
     if gear not in GEARS or boundary not in BOUNDARIES:

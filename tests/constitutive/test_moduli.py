@@ -142,7 +142,7 @@ def test_mistakes_name_the_remedy() -> None:
         moduli(labels, {0: GLASS})
     with pytest.raises(ValueError, match="segment it first"):
         moduli(np.arange(125).reshape(5, 5, 5), {0: GLASS})
-    with pytest.raises(ValueError, match="Not supported: moduli straight from a crystal structure"):
+    with pytest.raises(ValueError, match="Name the file by its format"):
         moduli("NaCl.cif", GLASS)
     with pytest.raises(ValueError, match="gear among"):
         moduli(labels, GLASS, gear="warp")
