@@ -12,6 +12,7 @@ In Python also a Law, a Mandel matrix (6, 6), or a dict of the same names.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _isotropic(where: str, values: dict[str, float]) -> np.ndarray:
 
 
 def _from_text(where: str, text: str) -> np.ndarray:
-    words = text.replace(";", " ").split()
+    words = re.sub(r"[;,](?=\s*[A-Za-z])", " ", text).split()
     turn = [word for word in words if word.startswith("bunge=")]
     words = [word for word in words if not word.startswith("bunge=")]
     stiffness = _from_words(where, words, text)
