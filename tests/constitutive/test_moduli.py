@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from click.testing import CliRunner
 
 import constitutive
+from constitutive import CrystalModuli, PolynomialLaw, crystal_moduli
 from constitutive.cli import main
 from constitutive.moduli import moduli, voxel_stiffness
 from constitutive.phases import phase_stiffness
@@ -22,9 +24,16 @@ GLASS, RESIN = "E=70 nu=0.2", "E=3 nu=0.35"
 def test_ways_to_write_a_phase(tmp_path: Path) -> None:
     steel = phase_stiffness("steel", "E=210 nu=0.3")
     assert steel is not None
-    shear, bulk = 210 / 2.6, 210 / 1.2
-    assert np.isclose(steel[3, 3], 2 * shear) and np.isclose(mandel.IDENTITY @ steel @ mandel.IDENTITY / 9, bulk)
-    for text in (f"K={bulk} G={shear}", f"E=210 G={shear}", f"K={bulk} E=210", f"nu=0.3 K={bulk}", f"G={shear} nu=0.3"):
+    shear, compression = 210 / 2.6, 210 / 1.2
+    assert np.isclose(steel[3, 3], 2 * shear) and np.isclose(mandel.IDENTITY @ steel @ mandel.IDENTITY / 9, compression)
+    for text in (
+        f"K={compression} G={shear}",
+        f"E=210 G={shear}",
+        f"K={compression} E=210",
+        f"nu=0.3 K={compression}",
+        f"G={shear} nu=0.3",
+        "E=210, nu=0.3",
+    ):
         assert np.allclose(phase_stiffness("steel", text), steel, rtol=1e-12)
     copper = stiffness_from_constants(PointGroup("m-3m"), {"C11": 168.4, "C12": 121.4, "C44": 75.4})
     assert np.allclose(phase_stiffness("Cu", "C11=168.4 C12=121.4 C44=75.4"), copper)
@@ -143,9 +152,21 @@ def test_mistakes_name_the_remedy() -> None:
     with pytest.raises(ValueError, match="segment it first"):
         moduli(np.arange(125).reshape(5, 5, 5), {0: GLASS})
     with pytest.raises(ValueError, match="Name the file by its format"):
+        moduli("rock.unknown", GLASS)
+    with pytest.raises(ValueError, match="no phases and no options of images for a crystal structure"):
         moduli("NaCl.cif", GLASS)
+    with pytest.raises(ValueError, match="no model for a voxel image"):
+        moduli(labels, GLASS, model="emt_alloys")
     with pytest.raises(ValueError, match="gear among"):
         moduli(labels, GLASS, gear="warp")
+
+
+def test_a_structure_is_read_by_the_same_call() -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.64)
+    result = moduli(atoms)
+    assert isinstance(result, CrystalModuli)
+    np.testing.assert_array_equal(result.stiffness, crystal_moduli(atoms).stiffness)
+    assert np.linalg.eigvalsh(result.stiffness)[0] > 0 and isinstance(result.law, PolynomialLaw)
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
