@@ -21,6 +21,7 @@ from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
 from crystals.rotations import mandel_rotation
 from crystals.structures import Symmetrised, symmetrised
+from crystals.whole_file import whole_file
 
 from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork
 from .laws.polynomial import PolynomialLaw, higher_order_polynomials
@@ -113,7 +114,8 @@ class CrystalModuli:
             axis.set_title(title)
         told = "" if self.directional else " (directions were not in the training data)"
         figure.suptitle(f"Young's modulus of {self.formula}, GPa{told}")
-        figure.savefig(path, dpi=120)
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, dpi=120)
         plt.close(figure)
 
     def save(self, path: str | Path) -> None:
@@ -130,7 +132,8 @@ class CrystalModuli:
             law.metadata = {"source": "crystal_moduli", **{key: value for key, value in self.to_dict().items()}}
             law.save(path)
         elif path.suffix == ".json":
-            path.write_text(json.dumps(self.to_dict(), indent=2))
+            with whole_file(path) as temporary:
+                temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         else:
             raise ValueError(f"CrystalModuli.save: expected a name that ends in .json or .law, got {str(path)!r}.")
 

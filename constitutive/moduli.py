@@ -24,6 +24,7 @@ from crystals.mandel import IDENTITY, stiffness_to_voigt
 from crystals.microstructure import Microstructure
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
+from crystals.whole_file import whole_file
 
 from .crystal_moduli import CrystalModuli, crystal_moduli, is_structure
 from .homogenization import check_phases, homogenize, relative_width, uniform_bounds
@@ -191,9 +192,10 @@ class ModuliResult:
         if path.suffix == ".law":
             self.law.save(path)
         elif path.suffix == ".json":
-            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+            with whole_file(path) as temporary:
+                temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         elif path.suffix in (".h5", ".hdf5"):
-            with h5py.File(path, "w") as file:
+            with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
                 for name in ("stiffness", "lower", "upper", "voigt", "reuss"):
                     file[name] = getattr(self, name)
                     file[name].attrs["components"] = "Mandel 11 22 33 23 13 12"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystals.whole_file import whole_file
+
 if TYPE_CHECKING:
     from .moduli import ModuliResult
 
@@ -30,7 +32,8 @@ def draw(result: ModuliResult, path: Path) -> None:
     except ValueError:
         right.set_axis_off()
         right.text2D(0.5, 0.5, "no stiffness in some direction", ha="center", transform=right.transAxes)
-    figure.savefig(path, dpi=130)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=130)
     plt.close(figure)
 
 

@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
@@ -25,6 +24,7 @@ from crystals import mandel, moduli
 from crystals.dataset import StrainData
 from crystals.groups import PointGroup
 from crystals.rotations import rotate_vector
+from crystals.whole_file import whole_file
 
 from .audit import audit
 from .fitting.least_squares import predicted_stress
@@ -118,12 +118,8 @@ def write_report(
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _title(law: Law) -> str:

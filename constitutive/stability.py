@@ -21,6 +21,7 @@ from torch.func import jacfwd, vmap
 
 from crystals import mandel
 from crystals.moduli import smallest_acoustic_eigenvalue, softest_wave
+from crystals.whole_file import whole_file
 
 from .laws.law import INVALID, Law
 
@@ -255,7 +256,8 @@ class StabilityMap:
         axes = figure.add_subplot()
         self.draw(axes)
         axes.set_title("hatched: not strongly elliptic; dashed: trained range", fontsize=10)
-        figure.savefig(path, dpi=120, bbox_inches="tight")
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, dpi=120, bbox_inches="tight")
 
 
 _COMPONENTS = ("E11", "E22", "E33", "√2 E23", "√2 E13", "√2 E12")

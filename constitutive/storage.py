@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from crystals.whole_file import whole_file
 
 from .laws.domain import Domain
 from .laws.electromechanical import PiezoelectricLaw
@@ -111,12 +112,8 @@ def save(law: Law, path: str | Path) -> None:
         "metadata": law.metadata,
     }
     description["sha256"] = _digest(description, tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata={"constitutive": json.dumps(description, sort_keys=True)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> Law:

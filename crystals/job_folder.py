@@ -27,6 +27,7 @@ from .states import EV_PER_A3, StrainData
 from .strain_plan import plan_strains
 from .structures import standard_primitive, structure_to_dict
 from .transformation import Bonds
+from .whole_file import whole_file
 
 _OUTPUTS = ("vasprun.xml", "OUTCAR", "*.pwo", "*.out", "*.extxyz")
 # Largest difference between the strain of a finished cell and the plan's: input files carry rounded cells.
@@ -77,7 +78,8 @@ def write_jobs(
         write(folder / name / "POSCAR", atoms, format="vasp", direct=True, vasp5=True)
         made.append(folder / name)
     # last, so that a plan stands only where its cells do
-    (folder / "plan.json").write_text(json.dumps(plan))
+    with whole_file(folder / "plan.json") as temporary:
+        temporary.write_text(json.dumps(plan))
     return made
 
 

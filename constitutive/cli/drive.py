@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from crystals.whole_file import whole_file
+
 from .command import check_output, json_option, main, sentence, show_result
 
 
@@ -64,7 +66,8 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
         lines += [
             ",".join(repr(value) if isinstance(value, float) else str(value) for value in row.values()) for row in rows
         ]
-        table.write_text("\n".join(lines) + "\n")
+        with whole_file(table) as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
     if plot is not None:
         _plot(plot, rows, f"{found.group.symbol}, along {direction}", found.units)
     text = [
@@ -135,5 +138,6 @@ def _plot(path: Path, rows: list[dict[str, Any]], title: str, units: str) -> Non
     axes.set(xlabel="nominal strain", ylabel=units, title=title)
     axes.locator_params(axis="x", nbins=6)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120)
     plt.close(figure)

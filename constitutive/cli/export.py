@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from crystals.whole_file import whole_file
+
 from .command import check_output, json_option, main, sentence, show_result
 
 #: States that the test program checks, and the largest deviation that it lets pass.
@@ -43,7 +45,8 @@ def export(law: Path, language: str, output: Path | None, as_json: bool) -> None
         test: _test_program(found, name, target.with_suffix(".h").name),
     }
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     written = " ".join(str(path) for path in texts)
     command = f"cc -O3 -march=native {target} {test} -o {test.with_suffix('')} -lm"
     show_result(f"written: {written}\ncheck it: {command} && {test.with_suffix('').absolute()}",

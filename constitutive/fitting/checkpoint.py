@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from crystals.whole_file import whole_file
 
 
 class Checkpoint:
@@ -45,12 +46,8 @@ class Checkpoint:
                 tensors = {
                     f"{s}/{part}": t.contiguous() for s, parts in self._stages.items() for part, t in parts.items()
                 }
-                temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-                try:
+                with whole_file(self.path) as temporary:
                     save_file(tensors, temporary, metadata={"identity": self.identity})
-                    os.replace(temporary, self.path)
-                finally:
-                    temporary.unlink(missing_ok=True)
         return self._stages[name]
 
     def done(self) -> None:

@@ -1,6 +1,5 @@
 """Elastic constants from strained states: ten EMT crystals of seven systems against finite differences of the stress."""
 
-import itertools
 from functools import cache
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from emt_crystals import CRYSTALS
+from third_order_copper import third_by_differences
 
 from constitutive.fitting.elastic_table import elastic_table
 from constitutive.laws.polynomial import PolynomialLaw
@@ -87,18 +87,6 @@ def test_second_order_of_ten_crystals(name):
 
 def test_ten_crystals_of_seven_systems():
     assert len(TEN) == 10 and len({system for _, system, _, _ in TEN.values()}) == 7
-
-
-def third_by_differences(crystal: StrainedCrystal, step: float) -> np.ndarray:
-    units, rest = step * np.eye(6), crystal.stress(np.zeros(6))
-    third = np.zeros((6, 6, 6))
-    for i in range(6):
-        third[:, i, i] = (crystal.stress(units[i]) - 2 * rest + crystal.stress(-units[i])) / step**2
-        for j in range(i):
-            same = crystal.stress(units[i] + units[j]) + crystal.stress(-units[i] - units[j])
-            other = crystal.stress(units[i] - units[j]) + crystal.stress(units[j] - units[i])
-            third[:, i, j] = third[:, j, i] = (same - other) / (4 * step**2)
-    return sum(np.transpose(third, axes) for axes in itertools.permutations(range(3))) / 6
 
 
 @pytest.mark.parametrize("name", ["Cu fcc", "CuAu L1_0"])

@@ -6,12 +6,13 @@ import numpy as np
 import ufl
 from dolfinx import fem as dfem
 from dolfinx import mesh
+from dolfinx.fem import petsc
 from mpi4py import MPI
 
 from constitutive import PolynomialLaw
 from crystals import PointGroup
 from fem import EquilibriumProblem, QuadratureMaterial
-from fem.dolfinx_versions import create_mesh, lagrange_space
+from fem.dolfinx_versions import compile_form, create_mesh, lagrange_space
 
 
 def isotropic(young, poisson, measure="small"):
@@ -70,3 +71,19 @@ def cook_problem(law, n, degree, force, **options):
         return u.x.array.reshape(-1, 2)[middle[0], 1]
 
     return problem, load, tip
+
+
+def assert_matrix_is_the_slope(material, u, residual, matrix, tolerance=1e-8):
+    """The matrix times a random direction equals central differences of the residual along it."""
+    compiled = compile_form(residual)
+    direction, start = np.random.default_rng(1).standard_normal(len(u.x.array)), u.x.array.copy()
+
+    def at(step):
+        u.x.array[:] = start + step * direction
+        assert material.update(tangent=False)
+        return petsc.assemble_vector(compiled).array.copy()
+
+    difference = (at(1e-6) - at(-1e-6)) / 2e-6
+    vector = matrix.createVecRight()
+    vector.array[:] = direction
+    assert np.abs((matrix * vector).array - difference).max() < tolerance * np.abs(difference).max()
