@@ -4,8 +4,9 @@
 demo:
 	@scripts/environment python examples/copper_plate.py
 
+# one thread for each of the two processes: libraries that start more of them fight for the cores
 test:
-	@scripts/environment pytest -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 scripts/environment pytest -n 2 --dist worksteal
 
 # the finite-element tests and examples on the DOLFINx of Debian 13 and of sid, each in a folder that is made once
 test-dolfinx:
