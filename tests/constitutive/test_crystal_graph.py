@@ -1,5 +1,6 @@
 """The crystal network is exact: rotations, the crystal's own point group, cell, origin and order, handedness."""
 
+import socket
 import subprocess
 import sys
 from functools import cache
@@ -343,14 +344,23 @@ distributed.destroy_process_group()
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def test_two_processes_train_as_one(tmp_path):
     """torchrun with two ranks gives the losses of one process to 1e-6; steps of 5 of 8 crystals leave ranks uneven."""
     script = tmp_path / "ranks.py"
     script.write_text(RANKS.format(folder=str(Path(__file__).parent)))
     run = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
-        capture_output=True, text=True, timeout=120,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        # addresses by number: a bare machine cannot look up localhost
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1",
+         f"--master-port={free_port()}", str(script)],
+        capture_output=True, text=True, timeout=300,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path),
+             "GLOO_SOCKET_IFNAME": "lo"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[:3000]
     parallel = [float(v) for line in run.stdout.splitlines() if line.startswith("losses") for v in line.split()[1:]]

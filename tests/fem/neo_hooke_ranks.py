@@ -147,7 +147,7 @@ def plastic(shape, folder):
     for restart in (False, True):
         if restart:
             # written by the run on one rank
-            start = problem.restore(half)
+            law.failing, start = 0, problem.restore(half)
         else:
             (first,) = problem.steps(apply, [1.0], progress=False)
             if COMM.size == 1:
