@@ -170,5 +170,9 @@ def test_two_ranks() -> None:
     environment["PYTHONPATH"] = os.pathsep.join([str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
     command = ["mpirun", "-n", "2", sys.executable, "-m", "mpi4py", "-c", _RANKS.format(folder=str(here.parent))]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    if versions.VERSION >= (0, 7):
+        # rows of other ranks go through DOLFINx's own assembly, which takes kernels in another way there
+        assert result.returncode != 0 and "not supported: element kernels of one's own" in result.stderr
+        return
     assert result.returncode == 0, result.stderr[-3000:]
     assert max(float(part) for part in result.stdout.split()) < 1e-13
