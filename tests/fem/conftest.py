@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ except ImportError:
     collect_ignore = [
         path.name for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_without_dolfinx.py"
     ]
+
+
+if importlib.util.find_spec("dolfinx_external_operator"):
+    # it adds types to UFL, which must happen before UFL has worked on a form: its tables keep their length
+    importlib.import_module("dolfinx_external_operator")
 
 
 class CubicLaw(Law):

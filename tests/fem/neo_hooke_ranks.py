@@ -153,7 +153,7 @@ def plastic(shape, folder):
             if COMM.size == 1:
                 problem.save(half)
             law.failing, start = 3 if COMM.rank == failing else 0, 1.0
-        steps = list(problem.steps(apply, [0.2, -1.0], start=start, progress=False))
+        steps = list(problem.steps(apply, [0.6, 0.2, -0.4, -1.0], start=start, progress=False))
         everything = np.hstack([material.points(), material.state, material.second_piola])
         table = np.concatenate(COMM.allgather(everything))
         table = table[np.lexsort(np.round(table[:, :3], 9).T)]
