@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as distributed
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from crystals.whole_file import whole_file
 
 from ..crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, bulk_and_shear, stiffness
 
@@ -74,12 +78,7 @@ def train_network(
     start = 0
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.is_file():
-        held = torch.load(path, weights_only=True)
-        network.load_state_dict(held["network"])
-        optimiser.load_state_dict(held["optimiser"])
-        schedule.load_state_dict(held["schedule"])
-        mean, start = held["mean"], held["epoch"]
-        torch.set_rng_state(held["random"])
+        start = _restore(path, network, optimiser, schedule, mean)
     taken = start * steps
     for epoch in range(start, epochs):
         total = torch.zeros(())
@@ -105,19 +104,50 @@ def train_network(
         if world > 1:
             distributed.all_reduce(total)
         if path is not None and rank == 0:
-            state = {
-                "network": network.state_dict(), "optimiser": optimiser.state_dict(), "mean": mean,
-                "schedule": schedule.state_dict(), "epoch": epoch + 1, "random": torch.get_rng_state(),
-            }  # fmt: skip
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            torch.save(state, part)
-            os.replace(part, path)
+            _keep(path, network, optimiser, schedule, mean, epoch + 1)
         if report is not None and rank == 0:
             report(epoch + 1, float(total))
     with torch.no_grad():
         for name, value in network.named_parameters():
             value.copy_(mean[name])
     return network
+
+
+def _keep(path: Path, network: nn.Module, optimiser: Any, schedule: Any, mean: dict[str, Tensor], epoch: int) -> None:
+    """Write the state of training: tensors and JSON, nothing that would have to be unpickled."""
+    held = optimiser.state_dict()
+    tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"mean/{name}": value for name, value in mean.items()}
+    tensors |= {f"optimiser/{i}/{name}": v for i, part in held["state"].items() for name, v in part.items()}
+    tensors["random"] = torch.get_rng_state()
+    rest = {"epoch": epoch, "groups": held["param_groups"], "schedule": schedule.state_dict()}
+    with whole_file(path) as temporary:
+        # a safetensors file holds no tensor twice, so each is written as its own copy
+        save_file(
+            {name: v.clone().contiguous() for name, v in tensors.items()}, temporary, {"training": json.dumps(rest)}
+        )
+
+
+def _restore(path: Path, network: nn.Module, optimiser: Any, schedule: Any, mean: dict[str, Tensor]) -> int:
+    """Read what `_keep` wrote into all of these; returns the number of epochs done."""
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "mean": {}}
+    states: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, "pt") as file:
+        rest = json.loads(file.metadata()["training"])
+        for key in file.keys():
+            kind, _, name = key.partition("/")
+            if kind == "optimiser":
+                number, _, name = name.partition("/")
+                states.setdefault(int(number), {})[name] = file.get_tensor(key)
+            elif kind == "random":
+                torch.set_rng_state(file.get_tensor(key))
+            else:
+                parts[kind][name] = file.get_tensor(key)
+    network.load_state_dict(parts["network"])
+    optimiser.load_state_dict({"state": states, "param_groups": rest["groups"]})
+    schedule.load_state_dict(rest["schedule"])
+    mean.update(parts["mean"])
+    return rest["epoch"]
 
 
 def moduli_loss(
