@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from .voxel_grid import VoxelGrid
-from .voxel_solver import CHUNK, Solve, products, symmetric
+from .voxel_solver import CHUNK, Solve, never, products, symmetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,7 @@ def _cells(
 ) -> list[Cell]:
     found: dict[int, tuple[np.ndarray, np.ndarray, bool]] = {}
     if steps is not None:
-        solve.advance(lambda product, *_: torch.zeros_like(product, dtype=torch.bool), steps)
+        solve.advance(never, steps)
     elif error is None:
         solve.advance(lambda product, *part: product <= tolerance**2 * solve.first[part], maximum)
         _check_converged(solve, tolerance, maximum)

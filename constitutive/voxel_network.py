@@ -29,7 +29,7 @@ from torch import Tensor
 from crystals import mandel
 from crystals.rotations import mandel_rotation
 
-from .voxel_solver import Solve
+from .voxel_solver import Solve, never
 
 #: Relative floor below which an eigenvalue of a feature says nothing more.
 _FLOOR = 1e-7
@@ -173,7 +173,6 @@ class VoxelNetwork(torch.nn.Module):
 
 def observe(solve: Solve, steps: int) -> dict[str, np.ndarray]:
     """Advance every image of a fresh batch by some steps and read off what `features` wants, (n, steps + 1, 6, 6)."""
-    never: Any = lambda product, *_: torch.zeros_like(product, dtype=torch.bool)  # noqa: E731
     solve.advance(never, 0)
     start = solve.residual.clone()
     uppers = [solve.voigt.cpu().numpy()]

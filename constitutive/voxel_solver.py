@@ -71,6 +71,11 @@ def _mean(field: Tensor) -> Tensor:
     return field.mean(dim=(-3, -2, -1))
 
 
+def never(product: Tensor, *_: Any) -> Tensor:
+    """A `done` for `Solve.advance` that takes a fixed number of steps."""
+    return torch.zeros_like(product, dtype=torch.bool)
+
+
 class Solve:
     """Conjugate gradients on a batch of images of one shape, six unit strains each, to be stopped and taken up again.
 

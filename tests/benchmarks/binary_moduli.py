@@ -72,7 +72,10 @@ def network(kind: str, seed: int) -> tuple[torch.nn.Module, Any, Any]:
     features = element_properties()
     if kind == "bonds":
         return BondNetwork(features), Bonds.of, BondBatch.of
-    reads = lambda atoms: single(pair_sums(atoms))  # noqa: E731
+
+    def reads(atoms: Any) -> Any:
+        return single(pair_sums(atoms))
+
     if kind == "composition":
         return Composition(features), reads, BATCH
     made = CrystalNetwork(("stiffness",), features, **SETTINGS)

@@ -28,7 +28,7 @@ from constitutive.phases import phase_stiffness
 from constitutive.voxel_data import Sample, record, sample
 from constitutive.voxel_grid import VoxelGrid
 from constitutive.voxel_network import expected_error, guess, load_network
-from constitutive.voxel_solver import Solve
+from constitutive.voxel_solver import Solve, never
 from constitutive.voxel_training import choose, read_records, relative_error
 from crystals import generators
 from crystals.rotations import rotate_matrix
@@ -149,7 +149,6 @@ def speed(edges: tuple[int, ...] = (32,)) -> None:
                         found = guess(solve, gear)[0]
                     mine = time.process_time() - start
                     error = relative_error(found.stiffness[None], exact[None])[0]
-                    never = lambda product, *_: torch.zeros_like(product, dtype=torch.bool)  # noqa: E731
                     with torch.no_grad():
                         start = time.process_time()
                         grid = VoxelGrid(one.image.shape, np.ones(3), "rotated", torch.device("cpu"))
