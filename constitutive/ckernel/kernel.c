@@ -52,6 +52,13 @@ INLINE v choose(vi mask, v a, v b) { return mask ? a : b; }
 #define PIN(x)
 #endif
 
+INLINE v root(v x)
+{
+    for (int l = 0; l < LANES; l++)
+        LANE(x, l) = sqrt(LANE(x, l));
+    return x;
+}
+
 #define ROOT2 0x1.6a09e667f3bcdp+0
 #define HALF_ROOT2 0x1.6a09e667f3bcdp-1
 

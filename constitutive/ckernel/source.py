@@ -17,6 +17,7 @@ from importlib.resources import files
 
 import numpy as np
 
+from crystals import mandel
 from crystals.invariants import Polynomials
 from crystals.rotations import mandel_rotation
 
@@ -190,32 +191,77 @@ static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *
         )
     networks = {InvariantNetwork: invariants, AveragedNetwork: average, DirectionalNetwork: directions}
     text += networks[type(law.network)](law.network)
-    text += single("polynomial", law.fixed.polynomial, law.fixed.quadratic.numpy())
-    return (
-        text
-        + f"""/* the network at rest: computed by the same code as elsewhere, so that energy and stress there are exactly zero */
-typedef struct {{ v value, slope[6]; }} reference;
+    fixed = law.fixed
+    text += single("polynomial", fixed.polynomial, fixed.constants.numpy())
+    text += f"#define SATURATED {int(law.saturated)}\n#define OVER_SCALE2 {number(law.strain_scale**-2)}\n"
+    text += array("REST", mandel.pack_upper(fixed.hessian).numpy())
+    return text + _SYMMETRIC.replace("@SCALE@", number(law.energy_scale))
+
+
+#: The network less its value and slope at rest, which the same code computes as elsewhere, so that energy and stress there
+#: are exactly zero, and less its Hessian there; then the polynomial.
+_SYMMETRIC = """typedef struct { v value, slope[6]; } reference;
 static void at_reference(reference *rest)
-{{
+{
     v zero[6];
     for (int i = 0; i < 6; i++)
         zero[i] = ALL(0.0);
     raw(zero, &rest->value, rest->slope, NULL);
-}}
+}
 static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *c)
-{{
-    raw(x, w, s, c);
-    *w -= rest->value;
-    for (int i = 0; i < 6; i++) {{
-        *w -= x[i] * rest->slope[i];
-        s[i] -= rest->slope[i];
-    }}
-    polynomial(x, w, s, c);
-    *w *= {number(law.energy_scale)};
+{
+#if SATURATED
+    v y[6], q = x[0] * x[0], over, g;
+    for (int i = 1; i < 6; i++)
+        q += x[i] * x[i];
+    q *= OVER_SCALE2;
+    over = 1.0 / (1.0 + q * q);
+    g = root(root(over));
     for (int i = 0; i < 6; i++)
-        s[i] *= {number(law.energy_scale)};
+        y[i] = g * x[i];
+#else
+    const v *y = x;
+#endif
+    raw(y, w, s, c);
+    *w -= rest->value;
+    for (int i = 0; i < 6; i++) {
+        v curved = REST[ENTRY[i][0]] * y[0];
+        for (int j = 1; j < 6; j++)
+            curved += REST[ENTRY[i][j]] * y[j];
+        *w -= y[i] * (rest->slope[i] + 0.5 * curved);
+        s[i] -= rest->slope[i] + curved;
+    }
     for (int i = 0; c && i < 21; i++)
-        c[i] *= {number(law.energy_scale)};
-}}
+        c[i] -= REST[i];
+#if SATURATED
+    const v h = -q * over * g * OVER_SCALE2;
+    v along = s[0] * x[0];
+    for (int i = 1; i < 6; i++)
+        along += s[i] * x[i];
+    if (c) {
+        const v bend = -2.0 * over * g * (1.0 - 2.5 * q * q * over) * (OVER_SCALE2 * OVER_SCALE2);
+        v pulled[6], mixed[6], twice = ALL(0.0);
+        for (int i = 0; i < 6; i++) {
+            pulled[i] = c[ENTRY[i][0]] * x[0];
+            for (int j = 1; j < 6; j++)
+                pulled[i] += c[ENTRY[i][j]] * x[j];
+            twice += pulled[i] * x[i];
+        }
+        twice = h * h * twice + bend * along;
+        for (int i = 0; i < 6; i++)
+            mixed[i] = g * h * pulled[i] + h * s[i] + 0.5 * twice * x[i];
+        for (int i = 0; i < 6; i++)
+            for (int j = i; j < 6; j++)
+                c[ENTRY[i][j]] = g * g * c[ENTRY[i][j]] + mixed[i] * x[j] + x[i] * mixed[j] + (i == j ? h * along : ALL(0.0));
+    }
+    for (int i = 0; i < 6; i++)
+        s[i] = g * s[i] + h * along * x[i];
+#endif
+    polynomial(x, w, s, c);
+    *w *= @SCALE@;
+    for (int i = 0; i < 6; i++)
+        s[i] *= @SCALE@;
+    for (int i = 0; c && i < 21; i++)
+        c[i] *= @SCALE@;
+}
 """
-    )

@@ -21,6 +21,7 @@ from .polynomial import (
     summed,
 )
 from .precomputed import PrecomputedLaw
+from .saturation import Saturation
 from .strain_measure import StrainMeasure
 from .symmetric_network import symmetric_network
 
@@ -30,20 +31,21 @@ class Fixed(NamedTuple):
 
     value: Tensor  # N(0)
     slope: Tensor  # ∇N(0), (6,)
-    quadratic: Tensor  # C₀ − ∇²N(0), (6, 6)
-    entries: Tensor  # the same as 21 entries
+    constants: Tensor  # C₀, (6, 6)
+    hessian: Tensor  # ∇²N(0), (6, 6); 0 at order 1
     polynomial: PolynomialMap  # P as a single polynomial
 
 
 class SymmetricLaw(PrecomputedLaw[Fixed]):
-    """W(E) = ½ e·C₀·e + w P(e) + w [N(e) − N(0) − ∇N(0)·e − ½ e·∇²N(0)·e].
+    """W(E) = ½ e·C₀·e + w P(e) + w R(y(e)), R(y) = N(y) − N(0) − ∇N(0)·y − ½ y·∇²N(0)·y.
 
     w is `energy_scale`, P an invariant polynomial of degree 3 to `order`, N a network that the group leaves alone
     (`constitutive.laws.symmetric_network`) of e over `strain_scale`, e = e(E) a measure of strain that begins as E
-    (`constitutive.laws.strain_measure`). Whatever the weights, W is invariant under the group,
+    (`constitutive.laws.strain_measure`), y = y(e) the same inside the trained range and saturating beyond it
+    (`constitutive.laws.saturation`). Whatever the weights, W is invariant under the group,
     W(0) = 0, S(0) = 0 and C(0) = C₀. C₀ = w exp(A) with A in the space of invariant matrices: symmetric under the group
     and positive definite, because exp commutes with the group action in Mandel form. At `order` 1 the law is the network
-    less its value and slope: C(0) = w ∇²N(0), not positive definite by construction.
+    less its value and slope, and y = e: C(0) = w ∇²N(0), not positive definite by construction.
 
     Parameters
     ----------
@@ -61,10 +63,12 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         C₀, Mandel, in `units`, frame of the strains. Kept exactly where `pinned`, else where learning starts.
     pinned : bool
         Whether fitting leaves C₀ alone.
+    saturated : bool
+        Whether the network's part saturates beyond `strain_scale`; at order 1 it never does.
     energy_scale : float
         w: unit of energy density inside the law, in `units`.
     strain_scale : float
-        s: strain at which what the network sees is of order one; the largest of the data.
+        s: strain at which what the network sees is of order one and saturates; the largest of the data.
     seed : int
         Seed of the initial weights.
     units, max_strain, strain_measure
@@ -86,6 +90,7 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         measure: float = 1.0,
         stiffness: np.ndarray | None = None,
         pinned: bool = False,
+        saturated: bool = True,
         energy_scale: float = 1.0,
         strain_scale: float = 0.05,
         seed: int = 0,
@@ -119,6 +124,7 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         self.order, self.pinned, self.measure = order, pinned, float(measure)
         self.energy_scale, self.strain_scale = float(energy_scale), float(strain_scale)
         self.form = network
+        self.saturated = saturated and order > 1 and network != "none"
         self._polynomials = higher_order_polynomials(group, order)
         self.higher = PolynomialMap(self._polynomials)
         self.network = symmetric_network(network, group.laue.symbol, tuple(widths), self.strain_scale, seed)
@@ -140,7 +146,8 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         return {
             "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "order": self.order,
             "widths": list(self.network.widths), "network": self.form,
-            "measure": self.measure, "pinned": self.pinned, "energy_scale": self.energy_scale,
+            "measure": self.measure, "pinned": self.pinned, "saturated": self.saturated,
+            "energy_scale": self.energy_scale,
             "strain_scale": self.strain_scale, "units": self.units, "max_strain": self.max_strain,
             "strain_measure": self.strain_measure,
         }  # fmt: skip
@@ -149,7 +156,8 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
     def from_config(cls, config: dict[str, Any]) -> SymmetricLaw:
         rest = {key: value for key, value in config.items() if key not in ("point_group", "frame", "widths")}
         group = PointGroup(config["point_group"], np.array(config["frame"]))
-        return cls(group, widths=tuple(config["widths"]), **rest)
+        # the networks of the first law files do not saturate
+        return cls(group, widths=tuple(config["widths"]), **{"saturated": False, **rest})
 
     @property
     def degrees(self) -> np.ndarray:
@@ -162,58 +170,63 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
             return self.pinned_stiffness / self.energy_scale
         return torch.linalg.matrix_exp(torch.einsum("k,kij->ij", self.log_stiffness, self.basis))
 
-    def _at_reference(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """C₀ and what the law subtracts: the network's value, slope (6,) and Hessian (6, 6) at E = 0."""
+    def _at_reference(self) -> Fixed:
+        """C₀, and what the law subtracts: the network's value, slope and Hessian at E = 0."""
         zero = torch.zeros(1, 6, dtype=torch.float64, device=self.coefficients.device)
         value, slope, entries = self.network.at(zero, True)
         assert entries is not None
         hessian = mandel.unpack_upper(entries)[0]
-        return hessian if self.order == 1 else self.constants(), value[0], slope[0], hessian
+        if self.order == 1:
+            return Fixed(value[0], slope[0], torch.zeros_like(hessian), torch.zeros_like(hessian), self.higher)
+        return Fixed(value[0], slope[0], self.constants(), hessian, self.higher)
+
+    def _terms(
+        self, strain: Tensor, fixed: Fixed, coefficients: Tensor, tangent: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Energy, stress and 21 tangent entries in the standard frame, in units of `energy_scale`."""
+        measured = None if self.measure == 1.0 else StrainMeasure(strain, self.measure)
+        strain = strain if measured is None else measured.value
+        seen = Saturation(strain, self.strain_scale) if self.saturated else None
+        inside = strain if seen is None else seen.value
+        value, slope, entries = self.network.at(inside, tangent)
+        curved = inside @ fixed.hessian
+        slope = slope - fixed.slope
+        linear = strain @ fixed.constants
+        energy = 0.5 * (linear * strain).sum(dim=1) + value - fixed.value - inside @ fixed.slope
+        energy = energy - 0.5 * (curved * inside).sum(dim=1)
+        slope = slope - curved
+        if entries is not None:
+            entries = entries - mandel.pack_upper(fixed.hessian)
+        if seen is not None:
+            entries = None if entries is None else seen.hessian(slope, entries)
+            slope = seen.slope(slope)
+        stress = linear + slope
+        if entries is not None:
+            entries = entries + mandel.pack_upper(fixed.constants)
+        if self.higher.count:
+            table = fixed.polynomial.table(strain)
+            energy = energy + fixed.polynomial.value(table) @ coefficients
+            stress = stress + coefficients @ fixed.polynomial.gradient(table)
+            if entries is not None:
+                entries = entries + fixed.polynomial.hessian(table, coefficients)
+        if measured is not None:
+            entries = None if entries is None else measured.tangent(stress, entries)
+            stress = measured.stress(stress)
+        return energy, stress, entries
 
     def forward(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (n,) and stress (n, 6) in units of `energy_scale` and the standard frame, differentiable in all
         parameters: what fitting needs."""
-        constants, value0, slope0, hessian0 = self._at_reference()
-        measured = None if self.measure == 1.0 else StrainMeasure(strain, self.measure)
-        strain = strain if measured is None else measured.value
-        value, slope, _ = self.network.at(strain, False)
-        linear = strain @ (constants - hessian0)
-        energy = 0.5 * (linear * strain).sum(dim=1) + value - value0 - strain @ slope0
-        stress = linear + slope - slope0
-        if self.higher.count:
-            table = self.higher.table(strain)
-            energy = energy + self.higher.value(table) @ self.coefficients
-            stress = stress + self.coefficients @ self.higher.gradient(table)
-        return energy, stress if measured is None else measured.stress(stress)
+        return self._terms(strain, self._at_reference(), self.coefficients, False)[:2]
 
     def _precompute(self) -> Fixed:
-        constants, value0, slope0, hessian0 = self._at_reference()
-        polynomial = summed(self._polynomials, self.coefficients)
-        quadratic = constants - hessian0
-        return Fixed(value0, slope0, quadratic, mandel.pack_upper(quadratic), polynomial)
+        return self._at_reference()._replace(polynomial=summed(self._polynomials, self.coefficients))
 
     def _evaluate(self, strain: Tensor, tangent: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        fixed = self.fixed
         if self.turn is not None:
             strain = strain @ self.turn.T
-        measured = None if self.measure == 1.0 else StrainMeasure(strain, self.measure)
-        strain = strain if measured is None else measured.value
-        value, slope, entries = self.network.at(strain, tangent)
-        linear = strain @ fixed.quadratic
-        energy = 0.5 * (linear * strain).sum(dim=1) + value - fixed.value - strain @ fixed.slope
-        stress = linear + slope - fixed.slope
-        if self.higher.count:
-            table = fixed.polynomial.table(strain)
-            energy = energy + fixed.polynomial.value(table)[:, 0]
-            stress = stress + fixed.polynomial.gradient(table)[:, 0]
-            if entries is not None:
-                one = torch.ones(1, dtype=strain.dtype, device=strain.device)
-                entries = entries + fixed.polynomial.hessian(table, one)
-        if entries is not None:
-            entries = entries + fixed.entries
-        if measured is not None:
-            entries = None if entries is None else measured.tangent(stress, entries)
-            stress = measured.stress(stress)
+        one = torch.ones(1, dtype=strain.dtype, device=strain.device)
+        energy, stress, entries = self._terms(strain, self.fixed, one, tangent)
         energy, stress = energy * self.energy_scale, stress * self.energy_scale
         if entries is not None:
             entries = entries * self.energy_scale

@@ -77,7 +77,7 @@ def test_every_group_gives_the_law_of_its_laue_class(symbol: str) -> None:
 def test_audit_fails_a_law_that_breaks_its_class() -> None:
     """Negative control of the audit itself: a law that claims cubic symmetry with a tetragonal stiffness."""
     law = random_law("m-3m", turned=False)
-    tetragonal = law.fixed._replace(quadratic=torch.diag(torch.tensor([1.0, 1.1, 1.0, 1, 1, 1], dtype=torch.float64)))
+    tetragonal = law.fixed._replace(constants=torch.diag(torch.tensor([1.0, 1.1, 1.0, 1, 1, 1], dtype=torch.float64)))
     law._precompute = lambda: tetragonal
     law.refresh()
     report = audit(law, number=50)
