@@ -45,6 +45,9 @@ SHELLS = 3
 GAIN = 0.97
 #: Degrees tried besides the highest; ridge parameters; strain measures.
 ORDERS = (4, 5)
+#: With a network, a polynomial of a degree above the lowest has to bring the inner error below this share: high degrees
+#: extrapolate worse and cost more at every point.
+HIGHER = 0.9
 PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 MEASURES = (1.0, 0.0, -1.0)
 #: Inner folds: leave-one-orbit-out, at most this many, for the polynomial; fewer for the costlier network.
@@ -163,6 +166,21 @@ def choose_polynomial(
     data: StrainData, use_energy: bool, seed: int, order: int | None = None, measure: float | None = None
 ) -> tuple[Choice, float]:
     """Measure, degree and ridge parameter with the least cross-validated stress error, and that error."""
+    return _best(_polynomials(data, use_energy, seed, order, measure))
+
+
+def _best(found: list[tuple[Choice, float]]) -> tuple[Choice, float]:
+    """The first, unless a later one is better by `GAIN`, and so on."""
+    best = found[0]
+    for one in found[1:]:
+        best = one if one[1] < GAIN * best[1] else best
+    return best
+
+
+def _polynomials(
+    data: StrainData, use_energy: bool, seed: int, order: int | None, measure: float | None
+) -> list[tuple[Choice, float]]:
+    """Each measure and degree with its best ridge parameter and cross-validated stress error."""
     assert data.group is not None
     largest = default_order(data.group)
     orders = tuple(o for o in ORDERS if o < largest) + (largest,) if order is None else (order,)
@@ -170,7 +188,7 @@ def choose_polynomial(
     measures = (measure,) if measure is not None else MEASURES if many else MEASURES[:1]
     masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
     left_out = np.any(masks, axis=0)
-    best, least = Choice(orders[0], PRIORS[0], measures[0]), np.inf
+    found: list[tuple[Choice, float]] = []
     for m in measures:
         for o in orders:
             wrong = np.zeros((len(data), len(PRIORS)))
@@ -180,9 +198,8 @@ def choose_polynomial(
                 for column, stress in enumerate(fit.stresses(data.strain[out], PRIORS)):
                     wrong[out, column] = np.sum((stress - data.stress[out]) ** 2, axis=1)
             errors = _over_shells(wrong, data, left_out)
-            if errors.min() < GAIN * least:
-                best, least = Choice(o, PRIORS[int(np.argmin(errors))], m), float(errors.min())
-    return best, least
+            found.append((Choice(o, PRIORS[int(np.argmin(errors))], m), float(errors.min())))
+    return found
 
 
 @dataclass
@@ -341,23 +358,23 @@ def choose(
         return choice, ALPHAS_POLYCONVEX[int(np.argmin(errors))]
     doubtful = order == 1
     if order != 1:
-        choice, error = choose_polynomial(data, use_energy, seed, order, measure)
-        choice = replace(choice, **given)
+        polynomials = _polynomials(data, use_energy, seed, order, measure)
+        best, error = _best(polynomials)
         doubtful = error > DOUBTFUL and order is None and _are_many(data)
-        alphas = ALPHAS[:1] if choice.network == "none" else ALPHAS
-        try:
-            errors = _network_errors(data, choice, alphas, seed, use_energy, shown, kept)
-            best = int(np.argmin(errors))
-            worthwhile = WORTHWHILE if _are_many(data) else WORTHWHILE_FEW
-            place = best if errors[best] < worthwhile * errors[0] else 0
-            if place == 0 and "network" not in given:
-                choice = replace(choice, network="none", widths=())
-            found.append((float(errors[place]), choice, ALPHAS[place]))
-        except ValueError as failure:
-            # a polynomial that describes the data and is unstable is an answer; one that does not is none
-            if not doubtful:
-                raise
-            refused = failure
+        candidates = [best]
+        if _are_many(data) and given.get("network") != "none":
+            lowest = min(choice.order for choice, _ in polynomials)
+            low, _ = _best([one for one in polynomials if one[0].order == lowest])
+            candidates += [low] if low != best else []
+        for place, choice in enumerate(candidates):
+            try:
+                score, choice, alpha = _with_network(data, choice, given, seed, use_energy, shown, kept)
+                found.append((HIGHER * score if place else score, choice, alpha))
+            except ValueError as failure:
+                # a polynomial that describes the data and is unstable is an answer; one that does not is none
+                refused = failure
+        if not found and refused is not None and not doubtful:
+            raise refused
     if doubtful:
         choice = replace(network_alone(data.group), **given)
         if measure is not None:
@@ -368,6 +385,22 @@ def choose(
         raise refused
     _, choice, alpha = min(found, key=lambda one: one[0])
     return choice, alpha
+
+
+def _with_network(
+    data: StrainData, choice: Choice, given: dict[str, Any], seed: int, use_energy: bool,
+    shown: Shown | None, kept: Checkpoint,
+) -> tuple[float, Choice, float]:  # fmt: skip
+    """Inner error with the best weight decay, the choice (without a network where it does not pay), that decay."""
+    choice = replace(choice, **given)
+    alphas = ALPHAS[:1] if choice.network == "none" else ALPHAS
+    errors = _network_errors(data, choice, alphas, seed, use_energy, shown, kept)
+    best = int(np.argmin(errors))
+    worthwhile = WORTHWHILE if _are_many(data) else WORTHWHILE_FEW
+    place = best if errors[best] < worthwhile * errors[0] else 0
+    if place == 0 and "network" not in given:
+        choice = replace(choice, network="none", widths=())
+    return float(errors[place]), choice, ALPHAS[place]
 
 
 def fit_training(
