@@ -228,6 +228,11 @@ class QuadratureMaterial:
     def _committed(self) -> np.ndarray | None:
         return self.state if self.law.state_width else None
 
+    @property
+    def has_stress_free_shape(self) -> bool:
+        """Whether stress and strain are counted from others than the reference's: by `stress_free` or `initial_stress`."""
+        return self._stress_free is not None or self._initial_stress is not None
+
     def _reader(self, expression: Any) -> Any:
         compiled = self._compile(expression)
         return lambda: self._evaluate(compiled, 9)
