@@ -65,8 +65,8 @@ class Assembly:
         Whether the law is evaluated inside the kernels, and not by the materials.
     description : str
         Who assembles what.
-    tangent : Form
-        The whole tangent, compiled: for the pattern of the matrix, and for boundary values.
+    residual_form, tangent_form : Form
+        The whole of both, compiled: for reactions, the pattern of the matrix and boundary values.
     """
 
     def __init__(self, how: str, residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> None:
@@ -98,9 +98,9 @@ class Assembly:
             reasons.append(reason)
         if self.fused and not self._parts:
             raise ValueError(f"{WHERE}: expected materials for assembly='fused', got none. Leave assembly at 'auto'.")
-        self.whole_residual = versions.compile_form(residual)
-        self.tangent = versions.compile_form(tangent_form(residual, u, materials))
-        self._residual, self._tangent = self.whole_residual, self.tangent
+        self.residual_form = versions.compile_form(residual)
+        self.tangent_form = versions.compile_form(tangent_form(residual, u, materials))
+        self._residual, self._tangent = self.residual_form, self.tangent_form
         if self.fused:
             self._residual = versions.compile_form(rest) if rest.integrals() else None
         if self._parts:

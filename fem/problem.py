@@ -133,7 +133,8 @@ class EquilibriumProblem:
         self.dim = self.space.dofmap.index_map_bs
         self._axisymmetric = any(material.section == "axisymmetric" for material in self.materials)
         self._assembly = Assembly(assembly, residual, u, self.materials)
-        self._matrix = petsc.create_matrix(self._assembly.tangent)
+        self._residual_form, self._jacobian_form = self._assembly.residual_form, self._assembly.tangent_form
+        self._matrix = petsc.create_matrix(self._jacobian_form)
         self._condensed = [
             CondensedTangent(residual, u, material, material.mean_dilatation)
             for material in self.materials if material.mean_dilatation is not None
@@ -218,7 +219,7 @@ class EquilibriumProblem:
             local.set(0.0)
         self._assembly.add_residual(b)
         if misses and by_form:
-            petsc.apply_lifting(b, [self._assembly.tangent], [self.bcs], [self._state], -1.0)
+            petsc.apply_lifting(b, [self._jacobian_form], [self.bcs], [self._state], -1.0)
         b.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
         if misses and not by_form:
             # neither the products of the condensed tangent nor a tangent that is not stored is a form that could be lifted
@@ -446,7 +447,7 @@ class EquilibriumProblem:
         """Residual without boundary conditions at the present state, owned components."""
         with self._raw.localForm() as local:
             local.set(0.0)
-        petsc.assemble_vector(self._raw, self._assembly.whole_residual)
+        petsc.assemble_vector(self._raw, self._residual_form)
         self._raw.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
         return self._raw.array_r.copy()
 
