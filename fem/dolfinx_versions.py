@@ -197,17 +197,10 @@ def lagrange_tables(where: str, u: Any, degree: int) -> tuple[np.ndarray, np.nda
         return np.ascontiguousarray(np.moveaxis(np.asarray(values)[1:, :, :, 0], 0, 2))
 
     linear = derivatives(1)
-    if geometry_dofs(mesh).shape[1] != linear.shape[1]:
+    table = cell_nodes(mesh)
+    if len(table) and table.shape[1] != linear.shape[1]:
         raise ValueError(f"{where}: not supported: curved cells, of another degree than 1. Use QuadratureMaterial.")
     return derivatives(order), linear, weights
-
-
-def geometry_dofs(mesh: Any) -> np.ndarray:
-    """Numbers (cells, corners) of the points of each cell, ghost cells included."""
-    table = mesh.geometry.dofmap
-    if VERSION < (0, 7):
-        return np.asarray(table.array).reshape(table.num_nodes, -1 if table.num_nodes else 0)
-    return np.asarray(table)
 
 
 def elasticity_matrix(space: Any) -> Any:
@@ -221,32 +214,6 @@ def elasticity_matrix(space: Any) -> Any:
     matrix.assemble()
     matrix.zeroEntries()
     return matrix
-
-
-def kernel_form(where: str, kernel: Any, u: Any, rank: int) -> Any:
-    """Form over all cells whose element tensor the C function `kernel` computes, with `u` as its coefficient."""
-    if VERSION >= (0, 7):
-        raise ValueError(
-            f"{where}: not supported: element kernels of one's own on DOLFINx {dolfinx.__version__}, where forms are made "
-            "otherwise and this was never tried. Use QuadratureMaterial."
-        )
-    import ctypes
-
-    address = ctypes.cast(kernel, ctypes.c_void_p).value
-    space = u.function_space._cpp_object
-    cell = dolfinx.cpp.fem.IntegralType.cell
-    return dolfinx.cpp.fem.Form_float64(
-        [space] * rank, {cell: ([(-1, address)], None)}, [u._cpp_object], [], False, None
-    )
-
-
-def assemble_kernel_matrix(matrix: Any, form: Any, bcs: list[Any]) -> None:
-    """Assemble a form of `kernel_form`, with boundary conditions, from zero."""
-    from dolfinx.fem import petsc
-
-    matrix.zeroEntries()
-    petsc.assemble_matrix(matrix, form, bcs=bcs)
-    matrix.assemble()
 
 
 def original_cells(mesh: Any) -> np.ndarray:

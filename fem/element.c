@@ -1,19 +1,34 @@
-/* Element vectors and matrices of the standard weak form, the law evaluated inside: appended to the law's own source.
+/* Element vectors and matrices of the standard weak form. With LAW_INSIDE the law is evaluated here, and this follows its own
+ * source; otherwise stress and tangent are read, and this follows what all laws share.
  *
  * Quadrature points stand in the lanes. NODES and CORNERS count the nodes of displacement and geometry; BASIS and GEOMETRY
- * hold the derivatives of their functions (points, nodes, 3), WEIGHTS the weights of the rule; ROTATION is Q, if ORIENTED. */
+ * hold the derivatives of their functions (points, nodes, 3), WEIGHTS the weights of the rule. */
 #define BLOCKS ((POINTS + LANES - 1) / LANES)
-static v basis[BLOCKS][NODES][3], geometry[BLOCKS][CORNERS][3], weights[BLOCKS], orientation[9];
+#define TANGENT(p, q) (SYMMETRIC ? ENTRY[p][q] : 6 * (p) + (q))
+#define ENTRIES (SYMMETRIC ? 21 : 36)
+
+/* Where a kernel reads: cells by their nodes (cells, NODES), corners (cells, CORNERS) and, where fields are given at points,
+ * places in them (cells, POINTS); coordinates x of corners and displacements u of nodes, three each. */
+typedef struct {
+    int64_t cells;
+    const int32_t *nodes, *corners, *points;
+    const double *x, *u;
+    const double *stress, *tangent;                 /* unless LAW_INSIDE */
+    const double *rotation; int64_t rotation_stride; /* NULL, or Q crystal -> sample: one (stride 0), or one for each of `points` (9) */
+    int64_t outside, invalid;                       /* counted: points outside the trained range, points without a possible strain */
+} region;
+
+static v basis[BLOCKS][NODES][3], geometry[BLOCKS][CORNERS][3], weights[BLOCKS];
+#if LAW_INSIDE
 static reference element_rest;
-/* points evaluated outside the trained range, and points without a possible strain, since they were last set to zero */
-int64_t element_outside, element_invalid;
+#endif
 
 /* Once, before any element: constants into lanes. */
 void element_prepare(void)
 {
+#if LAW_INSIDE
     at_reference(&element_rest);
-    for (int k = 0; k < 9; k++)
-        orientation[k] = ALL(ROTATION[k]);
+#endif
     for (int b = 0; b < BLOCKS; b++)
         for (int l = 0; l < LANES; l++) {
             const int real_point = b * LANES + l < POINTS, p = real_point ? b * LANES + l : POINTS - 1;
@@ -29,9 +44,9 @@ void element_prepare(void)
 
 /* Gradients G of the basis, F, S and the tangent (unless NULL) at one block of points; all but F times the volume that each
  * point stands for where that is what is integrated: S and c. NaN where the law has no answer. */
-static NOINLINE void element_points(int b, const double *x, const double *u, v (*g)[3], v *f, v *s, v *c)
+static NOINLINE void element_points(region *where, int64_t cell, int b, const double *x, const double *u, v (*g)[3], v *f, v *s, v *c)
 {
-    v jacobian[9], inverse[9], h[9], strain[6], energy, flag;
+    v jacobian[9], inverse[9], h[9];
     for (int k = 0; k < 9; k++)
         jacobian[k] = h[k] = ALL(0.0);
     for (int a = 0; a < CORNERS; a++)
@@ -54,6 +69,13 @@ static NOINLINE void element_points(int b, const double *x, const double *u, v (
             for (int i = 0; i < 3; i++)
                 h[3 * i + j] += u[3 * a + i] * g[a][j];
         }
+    for (int k = 0; k < 9; k++)
+        f[k] = (GREEN_LAGRANGE ? h[k] : ALL(0.0)) + (k % 4 == 0 ? 1.0 : 0.0);
+    int64_t place[LANES];
+    for (int l = 0; l < LANES; l++)
+        place[l] = where->points ? where->points[cell * POINTS + (b * LANES + l < POINTS ? b * LANES + l : POINTS - 1)] : 0;
+#if LAW_INSIDE
+    v strain[6], q[9], energy, flag;
     for (int k = 0; k < 6; k++) { /* sym H + (H^T H)/2 keeps full relative accuracy at small strain */
         const int i = ROW[k], j = COLUMN[k];
         v e = 0.5 * (h[3 * i + j] + h[3 * j + i]);
@@ -62,22 +84,32 @@ static NOINLINE void element_points(int b, const double *x, const double *u, v (
 #endif
         strain[k] = WEIGHT[k] * e;
     }
-    for (int k = 0; k < 9; k++)
-        f[k] = (GREEN_LAGRANGE ? h[k] : ALL(0.0)) + (k % 4 == 0 ? 1.0 : 0.0);
-    law_block(&element_rest, strain, ORIENTED ? orientation : NULL, &energy, s, c, &flag);
+    for (int k = 0; where->rotation && k < 9; k++)
+        for (int l = 0; l < LANES; l++)
+            LANE(q[k], l) = where->rotation[where->rotation_stride * place[l] + k];
+    law_block(&element_rest, strain, where->rotation ? q : NULL, &energy, s, c, &flag);
 #if GREEN_LAGRANGE
     const v determinant = f[0] * (f[4] * f[8] - f[5] * f[7]) - f[1] * (f[3] * f[8] - f[5] * f[6]) + f[2] * (f[3] * f[7] - f[4] * f[6]);
     flag = choose(LESS(ALL(0.0), determinant), flag, ALL(2.0)); /* E cannot tell a mirrored cell from a sound one */
 #endif
     for (int l = 0; l < LANES; l++)
         if (LANE(flag, l) != 0.0 && LANE(weights[b], l) != 0.0) {
-            element_outside += LANE(flag, l) == 1.0;
-            element_invalid += LANE(flag, l) == 2.0;
+            where->outside += LANE(flag, l) == 1.0;
+            where->invalid += LANE(flag, l) == 2.0;
         }
     const v factor = choose(LESS(flag, ALL(1.5)), scale, ALL(NAN));
+#else
+    const v factor = scale;
+    for (int l = 0; l < LANES; l++) {
+        for (int k = 0; k < 6; k++)
+            LANE(s[k], l) = where->stress[6 * place[l] + k];
+        for (int k = 0; c && k < ENTRIES; k++)
+            LANE(c[k], l) = where->tangent[ENTRIES * place[l] + k];
+    }
+#endif
     for (int k = 0; k < 6; k++)
         s[k] *= factor;
-    for (int k = 0; c && k < 21; k++)
+    for (int k = 0; c && k < ENTRIES; k++)
         c[k] *= factor;
 }
 
@@ -90,14 +122,14 @@ INLINE double lanes(v x)
 }
 
 /* r_ai = P_iJ G_aJ, P = F S, of one element with corners x and displacements u. */
-static void vector_of(const double *x, const double *u, double *vector)
+static void vector_of(region *where, int64_t cell, const double *x, const double *u, double *vector)
 {
     v g[NODES][3], f[9], s[6], r[NODES][3];
     for (int a = 0; a < NODES; a++)
         r[a][0] = r[a][1] = r[a][2] = ALL(0.0);
     for (int b = 0; b < BLOCKS; b++) {
         v p[9], t[6];
-        element_points(b, x, u, g, f, s, NULL);
+        element_points(where, cell, b, x, u, g, f, s, NULL);
         to_tensor(s, t);
         for (int i = 0; i < 3; i++)
             for (int j = 0; j < 3; j++)
@@ -117,13 +149,13 @@ INLINE void derivative(const v *f, const v *s, v *c, v (*full)[9])
     v half[9][6], t[6];
     to_tensor(s, t);
     for (int p = 0; p < 6; p++)
-        for (int q = p; q < 6; q++)
-            c[ENTRY[p][q]] *= 1.0 / (WEIGHT[p] * WEIGHT[q]);
+        for (int q = SYMMETRIC ? p : 0; q < 6; q++)
+            c[TANGENT(p, q)] *= 1.0 / (WEIGHT[p] * WEIGHT[q]);
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             for (int q = 0; q < 6; q++)
-                half[3 * i + j][q] = f[3 * i] * c[ENTRY[PLACE[0][j]][q]] + f[3 * i + 1] * c[ENTRY[PLACE[1][j]][q]]
-                                     + f[3 * i + 2] * c[ENTRY[PLACE[2][j]][q]];
+                half[3 * i + j][q] = f[3 * i] * c[TANGENT(PLACE[0][j], q)] + f[3 * i + 1] * c[TANGENT(PLACE[1][j], q)]
+                                     + f[3 * i + 2] * c[TANGENT(PLACE[2][j], q)];
     for (int row = 0; row < 9; row++)
         for (int k = 0; k < 3; k++)
             for (int l = 0; l < 3; l++)
@@ -139,12 +171,12 @@ INLINE void derivative(const v *f, const v *s, v *c, v (*full)[9])
 #endif
 }
 
-/* K_ai,bk = G_aJ A_iJkL G_bL of one element; it is symmetric, and only its blocks a <= b are summed. */
-static void matrix_of(const double *x, const double *u, double *matrix)
+/* K_ai,bk = G_aJ A_iJkL G_bL of one element; where C is symmetric, so is it, and only its blocks a <= b are summed. */
+static void matrix_of(region *where, int64_t cell, const double *x, const double *u, double *matrix)
 {
-    v g[BLOCKS][NODES][3], f[BLOCKS][9], s[BLOCKS][6], c[BLOCKS][21], full[BLOCKS][9][9];
+    v g[BLOCKS][NODES][3], f[BLOCKS][9], s[BLOCKS][6], c[BLOCKS][ENTRIES], full[BLOCKS][9][9];
     for (int b = 0; b < BLOCKS; b++) /* the law first for all points: its weights fill the cache */
-        element_points(b, x, u, g[b], f[b], s[b], c[b]);
+        element_points(where, cell, b, x, u, g[b], f[b], s[b], c[b]);
     for (int b = 0; b < BLOCKS; b++)
         derivative(f[b], s[b], c[b], full[b]);
     for (int n = 0; n < NODES; n++) {
@@ -154,7 +186,7 @@ static void matrix_of(const double *x, const double *u, double *matrix)
                 for (int k = 0; k < 3; k++)
                     moved[b][row][k] = full[b][row][3 * k] * g[b][n][0] + full[b][row][3 * k + 1] * g[b][n][1]
                                        + full[b][row][3 * k + 2] * g[b][n][2];
-        for (int a = 0; a <= n; a++) {
+        for (int a = 0; a < (SYMMETRIC ? n + 1 : NODES); a++) {
             v sum[9];
             for (int k = 0; k < 9; k++)
                 sum[k] = ALL(0.0);
@@ -167,75 +199,82 @@ static void matrix_of(const double *x, const double *u, double *matrix)
                 for (int k = 0; k < 3; k++) {
                     const double value = lanes(sum[3 * i + k]);
                     matrix[(3 * a + i) * 3 * NODES + 3 * n + k] = value;
-                    matrix[(3 * n + k) * 3 * NODES + 3 * a + i] = value;
+                    if (SYMMETRIC)
+                        matrix[(3 * n + k) * 3 * NODES + 3 * a + i] = value;
                 }
         }
     }
 }
 
-/* The call that DOLFINx makes of its own kernels: add to the element's vector or matrix. */
-void element_vector(double *vector, const double *u, const double *none, const double *x, const int *entity, const uint8_t *turns)
-{
-    double own[3 * NODES];
-    UNUSED(none), UNUSED(entity), UNUSED(turns);
-    vector_of(x, u, own);
-    for (int k = 0; k < 3 * NODES; k++)
-        vector[k] += own[k];
-}
-
-void element_matrix(double *matrix, const double *u, const double *none, const double *x, const int *entity, const uint8_t *turns)
-{
-    double own[9 * NODES * NODES];
-    UNUSED(none), UNUSED(entity), UNUSED(turns);
-    matrix_of(x, u, own);
-    for (int k = 0; k < 9 * NODES * NODES; k++)
-        matrix[k] += own[k];
-}
-
-INLINE void gather(int64_t cell, const int32_t *dofs, const int32_t *corners, const double *x, const double *u, double *own_x, double *own_u)
+INLINE void gather(const region *where, int64_t cell, double *x, double *u)
 {
     for (int a = 0; a < CORNERS; a++)
-        memcpy(own_x + 3 * a, x + 3 * (int64_t)corners[cell * CORNERS + a], 3 * sizeof(double));
+        memcpy(x + 3 * a, where->x + 3 * (int64_t)where->corners[cell * CORNERS + a], 3 * sizeof(double));
     for (int a = 0; a < NODES; a++)
-        memcpy(own_u + 3 * a, u + 3 * (int64_t)dofs[cell * NODES + a], 3 * sizeof(double));
+        memcpy(u + 3 * a, where->u + 3 * (int64_t)where->nodes[cell * NODES + a], 3 * sizeof(double));
 }
 
-/* The whole mesh: dofs (cells, NODES) and corners (cells, CORNERS) number nodes of u and points x, three values each. */
-void assemble_vector(int64_t cells, const int32_t *dofs, const int32_t *corners, const double *x, const double *u, double *vector)
+/* Add the vector of all cells. */
+void assemble_vector(region *where, double *vector)
 {
-    for (int64_t cell = 0; cell < cells; cell++) {
-        double own_x[3 * CORNERS], own_u[3 * NODES], own[3 * NODES];
-        gather(cell, dofs, corners, x, u, own_x, own_u);
-        vector_of(own_x, own_u, own);
+    for (int64_t cell = 0; cell < where->cells; cell++) {
+        double x[3 * CORNERS], u[3 * NODES], own[3 * NODES];
+        gather(where, cell, x, u);
+        vector_of(where, cell, x, u, own);
         for (int a = 0; a < NODES; a++)
             for (int i = 0; i < 3; i++)
-                vector[3 * (int64_t)dofs[cell * NODES + a] + i] += own[3 * a + i];
+                vector[3 * (int64_t)where->nodes[cell * NODES + a] + i] += own[3 * a + i];
     }
 }
 
-/* values of compressed rows: those of row r begin at rows[r], and in them those of node b for a row of node a at
- * places[cell, a, b]. Rows and columns that are held (NULL: none) stay as they are. */
-void assemble_matrix(int64_t cells, const int32_t *dofs, const int32_t *corners, const double *x, const double *u, const int8_t *held,
-                     const int64_t *rows, const int32_t *places, double *values)
+/* Add the matrices of cells first ... last - 1 to the values of compressed rows: those of row r begin at rows[r], and in them
+ * those of node b for a row of node a at places[cell, a, b]. Rows and columns that are held stay as they are. */
+void assemble_matrix(region *where, int64_t first, int64_t last, const int8_t *held, const int64_t *rows, const int32_t *places, double *values)
 {
-    for (int64_t cell = 0; cell < cells; cell++) {
-        double own_x[3 * CORNERS], own_u[3 * NODES], own[9 * NODES * NODES];
-        gather(cell, dofs, corners, x, u, own_x, own_u);
-        matrix_of(own_x, own_u, own);
+    for (int64_t cell = first; cell < last; cell++) {
+        double x[3 * CORNERS], u[3 * NODES], own[9 * NODES * NODES];
+        const int32_t *nodes = where->nodes + cell * NODES;
+        gather(where, cell, x, u);
+        matrix_of(where, cell, x, u, own);
         for (int a = 0; a < NODES; a++)
             for (int i = 0; i < 3; i++) {
-                const int64_t row = 3 * (int64_t)dofs[cell * NODES + a] + i;
-                if (held && held[row])
+                const int64_t row = 3 * (int64_t)nodes[a] + i;
+                if (held[row])
                     continue;
                 double *start = values + rows[row];
                 const double *from = own + (3 * a + i) * 3 * NODES;
                 for (int b = 0; b < NODES; b++) {
                     double *to = start + places[(cell * NODES + a) * NODES + b];
-                    const int8_t *fixed = held ? held + 3 * (int64_t)dofs[cell * NODES + b] : NULL;
+                    const int8_t *fixed = held + 3 * (int64_t)nodes[b];
                     for (int k = 0; k < 3; k++)
-                        if (!fixed || !fixed[k])
+                        if (!fixed[k])
                             to[k] += from[3 * b + k];
                 }
             }
     }
+}
+
+/* The same through PETSc's MatSetValuesBlockedLocal, for cells with nodes of other ranks. Returns PETSc's error code. */
+typedef int inserter(void *matrix, INDEX rows, const INDEX *row, INDEX columns, const INDEX *column, const double *values, int mode);
+int insert_matrix(region *where, int64_t first, int64_t last, const int8_t *held, inserter *insert, void *matrix)
+{
+    for (int64_t cell = first; cell < last; cell++) {
+        double x[3 * CORNERS], u[3 * NODES], own[9 * NODES * NODES];
+        int8_t fixed[3 * NODES];
+        INDEX nodes[NODES];
+        gather(where, cell, x, u);
+        matrix_of(where, cell, x, u, own);
+        for (int a = 0; a < NODES; a++) {
+            nodes[a] = where->nodes[cell * NODES + a];
+            memcpy(fixed + 3 * a, held + 3 * (int64_t)nodes[a], 3);
+        }
+        for (int row = 0; row < 3 * NODES; row++)
+            for (int column = 0; column < 3 * NODES; column++)
+                if (fixed[row] || fixed[column])
+                    own[row * 3 * NODES + column] = 0.0;
+        const int code = insert(matrix, NODES, nodes, NODES, nodes, own, 2 /* ADD_VALUES */);
+        if (code)
+            return code;
+    }
+    return 0;
 }

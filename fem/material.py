@@ -159,7 +159,7 @@ class QuadratureMaterial:
         self.orientation = None
         if orientation is not None:
             self.orientation = Orientation(
-                orientation, self.cells, self.points_per_cell, law.tangent_entries, self.points,
+                orientation, self.cells, self.points_per_cell, self.points,
                 lambda field: self._evaluate(self._compile(_flat(field)), 9),
             )  # fmt: skip
         if self.section == "axisymmetric":
@@ -210,7 +210,7 @@ class QuadratureMaterial:
         self.state = np.zeros((points, law.state_width))
         self.trial_state = self.state
         self.dt: float | None = 0.0
-        self._strain = self._total = np.zeros((points, 6))
+        self._elastic = self._total = np.zeros((points, 6))
         self._energy = np.zeros(points)
         self.update(tangent=True)
         self.dt = None if law.rate_dependent else 0.0
@@ -227,6 +227,11 @@ class QuadratureMaterial:
 
     def _committed(self) -> np.ndarray | None:
         return self.state if self.law.state_width else None
+
+    @property
+    def has_stress_free_shape(self) -> bool:
+        """Whether stress and strain are counted from others than the reference's: by `stress_free` or `initial_stress`."""
+        return self._stress_free is not None or self._initial_stress is not None
 
     def _reader(self, expression: Any) -> Any:
         compiled = self._compile(expression)
@@ -307,12 +312,11 @@ class QuadratureMaterial:
             shape.read()
         added = None if self._initial_stress is None else mandel.to_mandel(self._initial_stress())
         if self._thickness is not None:
-            turn = self.orientation
-            strain, elastic, answer = self._thickness.answer(
+            strain, self._elastic, answer = self._thickness.answer(
                 strain, shape, added, self._slots, state=self._committed(), dt=self.dt,
-                orientation=None if turn is None else turn.rotation, inputs=self.inputs.values(self.cells),
+                orientation=None if self.orientation is None else self.orientation.rotation,
+                inputs=self.inputs.values(self.cells),
             )  # fmt: skip
-            self._strain = elastic if turn is None else turn.to_crystal(elastic)
         else:
             answer = self._answer(strain if shape is None else shape.to_elastic(strain), tangent)
         energy, stress, entries, self.trial_state, status = answer
@@ -334,17 +338,12 @@ class QuadratureMaterial:
 
     def _answer(self, strain: np.ndarray, tangent: bool) -> tuple[Any, ...]:
         """Energy, stress, packed tangent, state and status at elastic strains (n, 6) of the sample frame."""
-        turn = self.orientation
-        self._strain = strain if turn is None else turn.to_crystal(strain)
         response = self.law.response(
-            self._strain, state=self._committed(), inputs=self.inputs.values(self.cells),
-            dt=self.dt, tangent=tangent,
+            strain, state=self._committed(), inputs=self.inputs.values(self.cells), dt=self.dt, tangent=tangent,
+            orientation=None if self.orientation is None else self.orientation.rotation,
         )  # fmt: skip
-        stress, entries = response.stress, response.tangent
-        if turn is not None:
-            stress = turn.to_sample(stress)
-            entries = turn.tangent_to_sample(entries) if tangent else None
-        return response.energy, stress, entries, response.state, np.array(response.status)
+        self._elastic = strain
+        return response.energy, response.stress, response.tangent, response.state, np.array(response.status)
 
     def commit(self) -> None:
         """Take the trial state over: the step that led to it has converged."""
@@ -371,7 +370,7 @@ class QuadratureMaterial:
 
         Counted from the stress-free shape, if one was given.
         """
-        return self._strain
+        return self._elastic if self.orientation is None else self.orientation.to_crystal(self._elastic)
 
     @property
     def strain_sample(self) -> np.ndarray:
@@ -434,7 +433,7 @@ class QuadratureMaterial:
         At the strain of the last update; see `constitutive.stability`. About two milliseconds a point: for output, not
         for every iteration.
         """
-        values = acoustic_eigenvalue(self.law, self._strain, inputs=self.inputs.values(self.cells))
+        values = acoustic_eigenvalue(self.law, self.strain, inputs=self.inputs.values(self.cells))
         # a mirrored cell has the strain of a sound one
         values[self.status == INVALID] = np.nan
         return values

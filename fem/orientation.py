@@ -9,18 +9,7 @@ import numpy as np
 from ufl.core.expr import Expr
 
 from crystals import mandel
-from crystals.rotations import check_rotation, mandel_rotation
-
-#: Tangents turned at once, so that the 6×6 work arrays stay small.
-_CHUNK = 8192
-
-
-def _unpack(entries: np.ndarray) -> np.ndarray:
-    return mandel.unpack_upper(entries) if entries.shape[-1] == 21 else entries.reshape(-1, 6, 6)
-
-
-def _pack(matrix: np.ndarray, number: int) -> np.ndarray:
-    return mandel.pack_upper(matrix) if number == 21 else matrix.reshape(-1, 36)
+from crystals.rotations import check_rotation
 
 
 def orientation_from_voxels(
@@ -121,8 +110,6 @@ class Orientation:
         Those cells.
     points_per_cell : int
         Number of quadrature points in each.
-    entries : int
-        Tangent entries of the law, 21 or 36.
     points : callable
         Gives the coordinates (n, 3) of the quadrature points.
     evaluate : callable
@@ -135,9 +122,13 @@ class Orientation:
     """
 
     def __init__(
-        self, rotation: Any, cells: np.ndarray, points_per_cell: int, entries: int,
-        points: Callable[[], np.ndarray], evaluate: Callable[[Any], np.ndarray],
-    ) -> None:  # fmt: skip
+        self,
+        rotation: Any,
+        cells: np.ndarray,
+        points_per_cell: int,
+        points: Callable[[], np.ndarray],
+        evaluate: Callable[[Any], np.ndarray],
+    ) -> None:
         where = "QuadratureMaterial orientation"
         count = len(cells)
         if isinstance(rotation, tuple) and len(rotation) == 2 and hasattr(rotation[0], "indices"):
@@ -163,33 +154,11 @@ class Orientation:
                 f"their quadrature points, got {array.shape}. Give Q = gᵀ per local cell."
             )
         self.rotation = array
-        self._turn = mandel_rotation(array)
-        self._entries = entries
-        self._constant = array.ndim == 2
-        if self._constant:
-            # turning is linear in the entries: one matrix serves every point
-            turned = self._turn @ _unpack(np.eye(entries)) @ self._turn.T
-            self._tangent_turn = _pack(turned, entries)
 
     def to_crystal(self, vectors: np.ndarray) -> np.ndarray:
         """Mandel vectors (n, 6) of the sample frame, in the crystal frame."""
-        if self._constant:
-            return vectors @ self._turn
-        return np.einsum("nji,nj->ni", self._turn, vectors)
+        return mandel.to_mandel(np.swapaxes(self.rotation, -1, -2) @ mandel.from_mandel(vectors) @ self.rotation)
 
     def to_sample(self, vectors: np.ndarray) -> np.ndarray:
         """Mandel vectors (n, 6) of the crystal frame, in the sample frame."""
-        if self._constant:
-            return vectors @ self._turn.T
-        return np.einsum("nij,nj->ni", self._turn, vectors)
-
-    def tangent_to_sample(self, entries: np.ndarray) -> np.ndarray:
-        """Packed tangents (n, 21) or (n, 36) of the crystal frame, in the sample frame."""
-        if self._constant:
-            return entries @ self._tangent_turn
-        turned = np.empty_like(entries)
-        for start in range(0, len(entries), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            turn = self._turn[part]
-            turned[part] = _pack(turn @ _unpack(entries[part]) @ np.swapaxes(turn, 1, 2), self._entries)
-        return turned
+        return mandel.to_mandel(self.rotation @ mandel.from_mandel(vectors) @ np.swapaxes(self.rotation, -1, -2))

@@ -15,11 +15,12 @@ from mpi4py import MPI
 from petsc4py import PETSc as _petsc
 
 from . import dolfinx_versions as versions
+from .assembly import Assembly
 from .diagnosis import REASONS, NotConverged, describe_invalid, describe_weakest, find_out_of_range
 from .linear_solver import LinearSolver, forget_options, passing_options
 from .material import QuadratureMaterial
 from .mean_dilatation import CondensedTangent
-from .residual import check_residual, tangent_form
+from .residual import check_residual
 from .restart import read_state, write_state
 from .rigid_motions import free_rigid_motions
 from .steps import Step, run_steps
@@ -93,6 +94,12 @@ class EquilibriumProblem:
         count them in the result, or (in `steps`) cut the load step and raise when it can be cut no more.
     petsc_options_prefix : str, optional
         Prefix for options on the command line; unique by default.
+    assembly : 'auto', 'forms' or 'fused'
+        Who makes element matrices. 'auto': kernels in C for each virtual work that stands in `residual` as `virtual_work`
+        made it (three dimensions, Lagrange of degree 1 or 2, straight cells), DOLFINx for the rest, and where there is no
+        compiler. 'forms': DOLFINx for all. 'fused': the law is evaluated inside the kernels as well, so that stress and
+        tangent are not stored while Newton iterates: less memory, about the same time; for laws that C knows. The
+        attribute `assembly` says what was taken.
 
     Raises
     ------
@@ -112,6 +119,7 @@ class EquilibriumProblem:
         petsc_options: dict[str, Any] | None = None,
         out_of_range: str = "raise",
         petsc_options_prefix: str | None = None,
+        assembly: str = "auto",
     ) -> None:
         if out_of_range not in ("raise", "flag", "cut"):
             raise ValueError(
@@ -124,8 +132,8 @@ class EquilibriumProblem:
         self.load, self.time = None, 0.0
         self.dim = self.space.dofmap.index_map_bs
         self._axisymmetric = any(material.section == "axisymmetric" for material in self.materials)
-        self._residual_form = versions.compile_form(residual)
-        self._jacobian_form = versions.compile_form(tangent_form(residual, u, self.materials))
+        self._assembly = Assembly(assembly, residual, u, self.materials)
+        self._residual_form, self._jacobian_form = self._assembly.residual_form, self._assembly.tangent_form
         self._matrix = petsc.create_matrix(self._jacobian_form)
         self._condensed = [
             CondensedTangent(residual, u, material, material.mean_dilatation)
@@ -137,6 +145,8 @@ class EquilibriumProblem:
         self._x, self._state, self._defect, self._b, self._raw = (versions.ghosted_vector(self.space) for _ in range(5))
         self._owned = self._x.getLocalSize()
         self._tangent_is_current = False
+        #: residuals since the last tangent, and whether there was more than one between the two before
+        self._trials, self._backtracked = 0, False
         self._evaluated: np.ndarray | None = None
         self._norms: list[float] = []
         self._absolute: float | None = None
@@ -168,6 +178,11 @@ class EquilibriumProblem:
         """The linear solver in words."""
         return self._linear.description
 
+    @property
+    def assembly(self) -> str:
+        """Who assembles, in words."""
+        return self._assembly.description
+
     def _push(self, x: Any) -> None:
         """Make `x` the displacement, ghosts included."""
         self.u.x.array[: self._owned] = x.array_r
@@ -192,24 +207,48 @@ class EquilibriumProblem:
     def _function(self, _snes: Any, x: Any, b: Any) -> None:
         self._push(x)
         misses = self._boundary_defect(x)
-        # lifting multiplies the tangent with the defect, so only then the tangent is needed here
-        if not self._update(tangent=misses):
+        by_form = not (self._condensed or self._assembly.fused)
+        if self._assembly.fused:
+            self._evaluated = None  # the kernels evaluate; where a point has no answer, what they add is not a number
+        # lifting multiplies the tangent with the defect
+        elif not self._update(tangent=misses or self._tangent_follows()):
             b.set(np.nan)
             return
+        self._trials += 1
         with b.localForm() as local:
             local.set(0.0)
-        petsc.assemble_vector(b, self._residual_form)
-        if misses and not self._condensed:
+        self._assembly.add_residual(b)
+        if misses and by_form:
             petsc.apply_lifting(b, [self._jacobian_form], [self.bcs], [self._state], -1.0)
         b.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
-        if misses and self._condensed:
-            # the products of the condensed tangent are no form that could be lifted
+        if misses and not by_form:
+            # neither the products of the condensed tangent nor a tangent that is not stored is a form that could be lifted
             self._assemble_whole_matrix()
             lifted = self._matrix * self._defect
             b.axpy(-1.0, lifted)
         petsc.set_bc(b, self.bcs, x, -1.0)
 
+    def _tangent_follows(self) -> bool:
+        """Whether a tangent is likely to be asked for at the present trial: then it is computed with the stress.
+
+        It is after the first residual of an iteration, unless a line search goes back from it or Newton's method is there.
+        """
+        if self._trials or self._backtracked:
+            return False
+        if len(self._norms) < 2:
+            return True
+        relative, absolute, *_ = self.snes.getTolerances()
+        before, last = self._norms[-2:]
+        # what a method of second order brings next
+        return last * (last / before) ** 2 > max(relative * self._norms[0], absolute)
+
     def _jacobian(self, _snes: Any, x: Any, _matrix: Any, _preconditioner: Any) -> None:
+        self._trials, self._backtracked = 0, self._trials > 1
+        if self._assembly.fused:
+            self._push(x)
+            self._assemble_matrix()
+            self._linear.choose()
+            return
         same = self._evaluated is not None and np.array_equal(self._evaluated, x.array_r)
         if not self.comm.allreduce(same and self._tangent_is_current, op=MPI.LAND):
             self._push(x)
@@ -224,15 +263,11 @@ class EquilibriumProblem:
             rows = np.flatnonzero(self._held()).astype(PETSc.IntType) + first
             self._matrix.zeroRowsColumns(rows, diag=1.0)
             return
-        self._matrix.zeroEntries()
-        petsc.assemble_matrix(self._matrix, self._jacobian_form, bcs=self.bcs)
-        self._matrix.assemble()
+        self._assembly.set_matrix(self._matrix, self.bcs)
 
     def _assemble_whole_matrix(self) -> None:
         """With the condensed parts, without boundary conditions."""
-        self._matrix.zeroEntries()
-        petsc.assemble_matrix(self._matrix, self._jacobian_form)
-        self._matrix.assemble()
+        self._assembly.set_matrix(self._matrix)
         for part in self._condensed:
             part.add_to(self._matrix)
 
@@ -309,6 +344,7 @@ class EquilibriumProblem:
         if not self._has_own_atol:
             self.snes.setTolerances(atol=self._absolute or None)
         self._norms = []
+        self._trials, self._backtracked = 0, False
         self._x.array_w[:] = start[: self._owned]
         try:
             self.snes.solve(None, self._x)
@@ -317,6 +353,8 @@ class EquilibriumProblem:
             raise
         reason = self.snes.getConvergedReason()
         if reason <= 0:
+            if self._assembly.fused:
+                self._update(tangent=False)  # the trial that failed, for the message
             invalid = describe_invalid(self.materials)
             self._linear.recover()
             self._roll_back(start)

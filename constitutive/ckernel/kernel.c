@@ -62,44 +62,38 @@ INLINE v root(v x)
 #define ROOT2 0x1.6a09e667f3bcdp+0
 #define HALF_ROOT2 0x1.6a09e667f3bcdp-1
 
-/* softplus ln(1 + e^a), its slope and its curvature of two activations, to about an ulp. With t = e^-|a|, the slope is 1/(1+t) or t/(1+t),
- * the curvature t/(1+t)^2, and ln(1 + t) = 2 artanh(t/(2+t)). The polynomials are Chebyshev interpolants: e^r of degree 11
- * on |r| <= ln 2 / 2 (error 3e-18), 2 artanh(u)/u of degree 10 in u^2 on [0, 1/9] (error 3e-18); Estrin's order, for the latency. */
-INLINE void softplus(const v *a, v *value, v *slope, v *curvature, int first, int second)
+/* softplus ln(1 + e^a), its slope and its curvature of n activations, to about an ulp. With t = e^-|a|, the slope is 1/(1+t) or
+ * t/(1+t), the curvature t/(1+t)^2, and ln(1 + t) = 2 artanh(t/(2+t)). The polynomials are Chebyshev interpolants: e^r of
+ * degree 11 on |r| <= ln 2 / 2 (error 3e-18), 2 artanh(u)/u of degree 10 in u^2 on [0, 1/9] (error 3e-18); Estrin's order, for
+ * the latency. Three short loops, since a processor looks ahead only so far and one vector alone waits for itself. */
+INLINE void softplus(int n, const v *a, v *value, v *slope, v *curvature)
 {
-#define BOTH for (int k = 0; k < 2; k++) /* two at a time, step by step: one alone waits for itself */
-    const int at[2] = {first, second};
-    vi negative[2];
-    v y[2], shifted[2], r[2], r2[2], p[2], q[2], t[2], over[2], large[2], small[2], u[2], w[2], w2[2];
-    BOTH y[k] = real(bits(a[at[k]]) | WHOLE(INT64_MIN)); /* -|a| */
-    BOTH y[k] = choose(LESS(y[k], ALL(-700.0)), ALL(-700.0), y[k]);
-    BOTH shifted[k] = y[k] * 0x1.71547652b82fep+0 + 0x1.8p+52; /* rounds to a whole number of ln 2 */
-    BOTH t[k] = shifted[k] - 0x1.8p+52;
-    BOTH r[k] = (y[k] - t[k] * 0x1.62e42fefa3800p-1) - t[k] * 0x1.ef35793c76730p-45;
-    BOTH r2[k] = r[k] * r[k];
-    BOTH p[k] = (0x1.a01991a10d9aep-16 + 0x1.71ddf56d8deb5p-19 * r[k]) + (0x1.28b4101c77212p-22 + 0x1.af632a0f7e2cep-26 * r[k]) * r2[k];
-    BOTH q[k] = (0x1.555555554f0bap-5 + 0x1.111111110f21ep-7 * r[k]) + (0x1.6c16c1880029fp-10 + 0x1.a01a01b1461c5p-13 * r[k]) * r2[k];
-    BOTH p[k] = p[k] * (r2[k] * r2[k]) + q[k];
-    BOTH q[k] = (1.0 + r[k]) + (0x1.0000000000011p-1 + 0x1.555555555555ap-3 * r[k]) * r2[k];
-    BOTH p[k] = p[k] * (r2[k] * r2[k]) + q[k];
-    BOTH t[k] = p[k] * real((bits(shifted[k]) << 52) + WHOLE(0x3ff0000000000000));
-    BOTH over[k] = 1.0 / ((1.0 + t[k]) * (2.0 + t[k]));
-    BOTH large[k] = over[k] * (2.0 + t[k]); /* 1/(1+t) */
-    BOTH small[k] = t[k] * large[k];
-    BOTH u[k] = t[k] * over[k] * (1.0 + t[k]); /* t/(2+t) */
-    BOTH curvature[at[k]] = small[k] * large[k];
-    BOTH negative[k] = LESS(a[at[k]], ALL(0.0));
-    BOTH slope[at[k]] = choose(negative[k], small[k], large[k]);
-    BOTH w[k] = u[k] * u[k];
-    BOTH w2[k] = w[k] * w[k];
-    BOTH q[k] = (0x1.f00852a5c69fap-4 + 0x1.54f8c703ce149p-4 * w[k]) + 0x1.5d1081172f887p-3 * w2[k];
-    BOTH p[k] = (0x1.c71c7445b2127p-3 + 0x1.745caf74cbe5ep-3 * w[k]) + (0x1.3b1e2bc8a12dep-3 + 0x1.106443d797a85p-3 * w[k]) * w2[k];
-    BOTH q[k] = q[k] * (w2[k] * w2[k]) + p[k];
-    BOTH p[k] = (2.0 + 0x1.5555555555527p-1 * w[k]) + (0x1.99999999a1c4fp-2 + 0x1.249249201beacp-2 * w[k]) * w2[k];
-    BOTH q[k] = q[k] * (w2[k] * w2[k]) + p[k];
-    BOTH y[k] = real(bits(a[at[k]]) | WHOLE(INT64_MIN));
-    BOTH value[at[k]] = 0.5 * (a[at[k]] - y[k]) + u[k] * q[k];
-#undef BOTH
+    for (int i = 0; i < n; i++) { /* t */
+        v y = real(bits(a[i]) | WHOLE(INT64_MIN)); /* -|a| */
+        y = choose(LESS(y, ALL(-700.0)), ALL(-700.0), y);
+        const v shifted = y * 0x1.71547652b82fep+0 + 0x1.8p+52; /* rounds to a whole number of ln 2 */
+        const v whole = shifted - 0x1.8p+52;
+        const v r = (y - whole * 0x1.62e42fefa3800p-1) - whole * 0x1.ef35793c76730p-45, r2 = r * r, r4 = r2 * r2;
+        const v high = (0x1.a01991a10d9aep-16 + 0x1.71ddf56d8deb5p-19 * r) + (0x1.28b4101c77212p-22 + 0x1.af632a0f7e2cep-26 * r) * r2;
+        const v middle = (0x1.555555554f0bap-5 + 0x1.111111110f21ep-7 * r) + (0x1.6c16c1880029fp-10 + 0x1.a01a01b1461c5p-13 * r) * r2;
+        const v low = (1.0 + r) + (0x1.0000000000011p-1 + 0x1.555555555555ap-3 * r) * r2;
+        curvature[i] = ((high * r4 + middle) * r4 + low) * real((bits(shifted) << 52) + WHOLE(0x3ff0000000000000));
+    }
+    for (int i = 0; i < n; i++) { /* slope, curvature and u = t/(2+t), with one division */
+        const v t = curvature[i], over = 1.0 / ((1.0 + t) * (2.0 + t));
+        const v large = over * (2.0 + t), small = t * large; /* 1/(1+t), t/(1+t) */
+        value[i] = t * over * (1.0 + t);
+        curvature[i] = small * large;
+        slope[i] = choose(LESS(a[i], ALL(0.0)), small, large);
+    }
+    for (int i = 0; i < n; i++) { /* max(a, 0) + 2 artanh(u) */
+        const v u = value[i], w = u * u, w2 = w * w, w4 = w2 * w2;
+        const v high = (0x1.f00852a5c69fap-4 + 0x1.54f8c703ce149p-4 * w) + 0x1.5d1081172f887p-3 * w2;
+        const v middle = (0x1.c71c7445b2127p-3 + 0x1.745caf74cbe5ep-3 * w) + (0x1.3b1e2bc8a12dep-3 + 0x1.106443d797a85p-3 * w) * w2;
+        const v low = (2.0 + 0x1.5555555555527p-1 * w) + (0x1.99999999a1c4fp-2 + 0x1.249249201beacp-2 * w) * w2;
+        const v magnitude = real(bits(a[i]) & WHOLE(INT64_MAX));
+        value[i] = 0.5 * (a[i] + magnitude) + u * ((high * w4 + middle) * w4 + low);
+    }
 }
 
 /* Tensor indices of the Mandel components, the component of a pair of indices, and the entry of a pair of components. */
@@ -303,19 +297,26 @@ void @NAME@_response(int64_t n, const double *strain, const double *rotation, in
             }
         }
         law_block(&rest, e, rotation ? q : NULL, &w, s, with_tangent ? c : NULL, &flag);
+        const vi bad = LESS(ALL(1.5), flag);
+        w = choose(bad, ALL(NAN), w);
+        for (int k = 0; k < 6; k++)
+            s[k] = choose(bad, ALL(NAN), s[k]);
+        for (int k = 0; with_tangent && k < 21; k++)
+            c[k] = choose(bad, ALL(NAN), c[k]);
         for (int l = 0; l < count; l++) {
             const int64_t point = start + l;
-            const int bad = LANE(flag, l) == 2.0;
             status[point] = (int8_t)LANE(flag, l);
-            energy[point] = bad ? NAN : LANE(w, l);
+            energy[point] = LANE(w, l);
             for (int k = 0; k < 6; k++)
-                stress[6 * point + k] = bad ? NAN : LANE(s[k], l);
-            if (tangent)
-                for (int k = 0; k < 21; k++)
-                    tangent[21 * point + k] = bad ? NAN : LANE(c[k], l);
-            if (tangent_single)
-                for (int k = 0; k < 21; k++)
-                    tangent_single[21 * point + k] = (float)(bad ? NAN : LANE(c[k], l));
+                stress[6 * point + k] = LANE(s[k], l);
         }
+        if (tangent)
+            for (int l = 0; l < count; l++)
+                for (int k = 0; k < 21; k++)
+                    tangent[21 * (start + l) + k] = LANE(c[k], l);
+        if (tangent_single)
+            for (int l = 0; l < count; l++)
+                for (int k = 0; k < 21; k++)
+                    tangent_single[21 * (start + l) + k] = (float)LANE(c[k], l);
     }
 }

@@ -116,8 +116,7 @@ def network_source(name: str, network: ScalarNetwork, m: int, used: np.ndarray |
         text += product(
             "a", width, before, f"{matrix}[{{r}} * {before} + {{i}}]", "z" if layer == 0 else "h", f"{name}_b{layer}"
         )
-        text += f"    for (int i = 0; i < {width}; i += 2)\n"
-        text += f"        softplus(a, h, slope + {starts[layer]}, bent + {starts[layer]}, i, i + 1 < {width} ? i + 1 : i);\n"
+        text += f"    softplus({width}, a, h, slope + {starts[layer]}, bent + {starts[layer]});\n"
     text += f"    for (int i = 0; i < {widths[-1]}; i++)\n        sum += {name}_last[i] * h[i];\n    *value = sum;\n"
     # a now holds what reaches the layer from above, h that times its slope
     for layer in range(len(widths) - 1, -1, -1):

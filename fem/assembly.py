@@ -1,0 +1,158 @@
+"""Which parts of a weak form element kernels in C assemble, and which DOLFINx does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ufl
+from dolfinx.fem import petsc
+from ufl.algorithms import expand_derivatives, extract_coefficients
+
+from constitutive.ckernel import NoCompiler, shared_source
+
+from . import dolfinx_versions as versions
+from .element_kernels import ElementKernels, hold
+from .fused import FusedElasticity
+from .residual import tangent_form
+
+if TYPE_CHECKING:
+    from .material import QuadratureMaterial
+
+ASSEMBLIES = ("auto", "forms", "fused")
+WHERE = "EquilibriumProblem"
+
+
+class _StoredTangent:
+    """The tangent of a material's virtual work, from the stress and the tangent at its points."""
+
+    def __init__(self, material: QuadratureMaterial) -> None:
+        self._material = material
+        symmetric = material.law.tangent_entries == 21
+        definitions = {
+            "LAW_INSIDE": 0, "SYMMETRIC": int(symmetric), "GREEN_LAGRANGE": int(material.kinematics == "finite"),
+        }  # fmt: skip
+        kind = f"{material.kinematics}-strain element kernel{'' if symmetric else ', unsymmetric'}"
+        self._kernels = ElementKernels(
+            WHERE, shared_source(), material.u, material.degree, material.cells, kind, definitions
+        )
+        table = versions.cell_dofs(material.stress.function_space)[material.cells]
+        self._kernels.read_at(table)
+
+    def add_matrix(self, matrix: Any, bcs: Sequence[Any]) -> None:
+        stress, tangent = (np.ascontiguousarray(f.x.array) for f in (self._material.stress, self._material.tangent))
+        self._kernels.add_matrix(matrix, bcs, stress, tangent)
+
+
+class Assembly:
+    """Residual and tangent of a weak form, assembled.
+
+    A virtual work that stands in the residual as `QuadratureMaterial.virtual_work` made it is ∫ S : δE dx; its element
+    matrices are then known, and a kernel in C takes a fraction of the time of one derived from the form. All else (scaled
+    virtual works, tractions, springs, sections, mean dilatation) goes through DOLFINx.
+
+    Parameters
+    ----------
+    how : 'auto', 'forms' or 'fused'
+        See `EquilibriumProblem`.
+    residual, u, materials
+        Those of the problem, checked.
+
+    Attributes
+    ----------
+    fused : bool
+        Whether the law is evaluated inside the kernels, and not by the materials.
+    description : str
+        Who assembles what.
+    residual_form, tangent_form : Form
+        The whole of both, compiled: for reactions, the pattern of the matrix and boundary values.
+    """
+
+    def __init__(self, how: str, residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> None:
+        if how not in ASSEMBLIES:
+            raise ValueError(f"{WHERE}: expected assembly 'auto', 'forms' or 'fused', got {how!r}.")
+        self.fused = how == "fused"
+        self._owned = u.function_space.dofmap.index_map.size_local * u.function_space.dofmap.index_map_bs
+        self._parts: list[Any] = []
+        rest, others, reasons = residual, [], []
+        for material in materials if how != "forms" else []:
+            left, reason = _without_work(rest, material)
+            part = None
+            try:
+                part = None if reason else _fused(material) if self.fused else _StoredTangent(material)
+            except (ValueError, NoCompiler) as error:
+                reason = str(error).removeprefix(f"{WHERE}: ").removeprefix("FusedElasticity: ")
+            # what one rank cannot do, none does: PETSc's assembly is collective
+            reason = next(filter(None, material.mesh.comm.allgather(reason)), "")
+            if part is not None and not reason:
+                self._parts.append(part)
+                rest = left
+                continue
+            if self.fused:
+                raise ValueError(
+                    f"{WHERE}: expected materials whose virtual work can be fused, for assembly='fused', got one that cannot: "
+                    f"{reason} Leave assembly at 'auto'."
+                )
+            others.append(material)
+            reasons.append(reason)
+        if self.fused and not self._parts:
+            raise ValueError(f"{WHERE}: expected materials for assembly='fused', got none. Leave assembly at 'auto'.")
+        self.residual_form = versions.compile_form(residual)
+        self.tangent_form = versions.compile_form(tangent_form(residual, u, materials))
+        self._residual, self._tangent = self.residual_form, self.tangent_form
+        if self.fused:
+            self._residual = versions.compile_form(rest) if rest.integrals() else None
+        if self._parts:
+            form = expand_derivatives(tangent_form(rest, u, others)) if rest.integrals() else rest
+            self._tangent = None if form.empty() else versions.compile_form(form)
+        self.description = _in_words(len(self._parts), self.fused, self._tangent is not None, reasons, how)
+
+    def add_residual(self, vector: Any) -> None:
+        """Add the residual without boundary conditions; ghosts are left to be sent."""
+        if self._residual is not None:
+            petsc.assemble_vector(vector, self._residual)
+        for part in self._parts if self.fused else ():
+            part.assemble_vector(vector)
+
+    def set_matrix(self, matrix: Any, bcs: Sequence[Any] = ()) -> None:
+        """Set the tangent; rows and columns of `bcs` are zero but for 1 on the diagonal."""
+        matrix.zeroEntries()
+        for part in self._parts:
+            part.add_matrix(matrix, bcs)
+        if self._tangent is not None:
+            matrix.assemble(matrix.AssemblyType.FLUSH)  # DOLFINx sets the diagonal where this has added
+            petsc.assemble_matrix(matrix, self._tangent, bcs=list(bcs))
+        else:
+            hold(matrix, bcs, self._owned)
+        matrix.assemble()
+
+
+def _without_work(residual: Any, material: QuadratureMaterial) -> tuple[Any, str]:
+    """The residual without the material's virtual work, or why that cannot be taken out."""
+    if material.section != "solid" or material.mean_dilatation is not None:
+        what = f"section {material.section!r}" if material.section != "solid" else "mean dilatation"
+        return residual, f"not supported: {what}."
+    (work,) = material.virtual_work(residual.arguments()[0]).integrals()
+    found = [part for part in residual.integrals() if material.stress in extract_coefficients(part.integrand())]
+    if len(found) != 1 or found[0] != work:
+        return residual, "not supported: a virtual work that does not stand in the residual as virtual_work(v) gives it."
+    return ufl.Form([part for part in residual.integrals() if part is not found[0]]), ""
+
+
+def _fused(material: QuadratureMaterial) -> FusedElasticity:
+    if material.has_stress_free_shape:
+        raise ValueError("not supported: a stress-free shape or an initial stress.")
+    turn = material.orientation
+    return FusedElasticity(
+        material.law, material.u, material.degree, material.kinematics, None if turn is None else turn.rotation, material.cells
+    )  # fmt: skip
+
+
+def _in_words(parts: int, fused: bool, rest: bool, reasons: Sequence[str], how: str) -> str:
+    if not parts:
+        return "DOLFINx" + (f": {' '.join(dict.fromkeys(reasons))}" if reasons else "")
+    text = "element kernels in C with the law inside" if fused else "element kernels in C"
+    if not rest:
+        return text
+    return f"{text}, DOLFINx for the rest" + (f": {' '.join(dict.fromkeys(reasons))}" if reasons else "")

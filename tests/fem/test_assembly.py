@@ -1,0 +1,248 @@
+"""Element kernels in C and DOLFINx's forms are one problem: same matrix, same iterations, same solution; and who does what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import ufl
+from dolfinx import fem, mesh
+from test_fused import TURN, deform, polynomial_law, some_law
+
+from constitutive import VonMisesLaw
+from constitutive.laws.law import Law
+from crystals import PointGroup
+from crystals.rotations import random_rotations
+from fem import EquilibriumProblem, NotConverged, QuadratureMaterial
+from fem import assembly as room
+
+
+def matrices(residual, u, materials, bcs=(), how="auto") -> float:
+    """Distance of the assembled tangent from that of the forms; assembled twice, since only then places are known."""
+    problems = [EquilibriumProblem(residual, u, materials, bcs=bcs, assembly=a) for a in (how, "forms")]
+    assert problems[1].assembly == "DOLFINx" and problems[0].assembly.startswith("element kernels in C")
+    found = []
+    for problem in problems:
+        for _ in range(2):
+            problem._assembly.set_matrix(problem._matrix, problem.bcs)
+        found.append(problem._matrix)
+    wrong = found[0].copy()
+    wrong.axpy(-1.0, found[1])
+    return wrong.norm() / found[1].norm()
+
+
+class Unsymmetric(Law):
+    """S = A E with a matrix that is not symmetric, in 36 entries."""
+
+    tangent_entries = 36
+
+    def __init__(self) -> None:
+        super().__init__(PointGroup("-1"), units="GPa", strain_measure="green_lagrange")
+        matrix = 100.0 * np.eye(6) + 20.0 * np.random.default_rng(5).normal(size=(6, 6))
+        self.register_buffer("matrix", torch.from_numpy(matrix))
+
+    def config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+    def _evaluate(self, strain, tangent):
+        stress = strain @ self.matrix.T
+        entries = self.matrix.reshape(1, 36).expand(len(strain), 36) if tangent else None
+        return 0.5 * (strain * stress).sum(dim=1), stress, entries
+
+
+@pytest.mark.parametrize("which", ["finite", "small", "unsymmetric", "fields"])
+def test_matrix_is_that_of_the_forms(cube, which: str) -> None:
+    u, left, _ = cube((2, 1, 2), size=(1.0, 0.7, 0.9))
+    deform(u)
+    options = {}
+    if which == "fields":  # all that changes stress and tangent after the law
+        options |= {"orientation": lambda x: random_rotations(len(x), np.random.default_rng(0))}
+        options |= {"stress_free": np.diag([1.02, 0.99, 1.0]), "initial_stress": np.diag([1.0, -2.0, 0.5])}
+    law = {"small": polynomial_law, "unsymmetric": Unsymmetric}.get(which, some_law)()
+    material = QuadratureMaterial(law, u, kinematics="small" if which == "small" else "finite", **options)
+    v = ufl.TestFunction(u.function_space)
+    # a load that follows the body has a tangent of its own
+    residual = material.virtual_work(v) - 3.0 * ufl.dot(ufl.dot(ufl.grad(u), u), v) * ufl.ds
+    held = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+    for bcs in ((), held):
+        assert matrices(residual, u, [material], bcs) < 1e-13
+    # negative control: the other rule of stress and tangent is seen
+    material.tangent.x.array[:] *= 1.0 + 1e-9
+    problem = EquilibriumProblem(residual, u, [material])
+    problem._assembly.set_matrix(problem._matrix)
+    before = problem._matrix.norm()
+    material.tangent.x.array[:] /= 1.0 + 1e-9
+    problem._assembly.set_matrix(problem._matrix)
+    assert abs(problem._matrix.norm() / before - 1.0) > 1e-11
+
+
+def test_materials_side_by_side(cube) -> None:
+    u, left, _ = cube((4, 1, 1))
+    deform(u)
+    domain = u.function_space.mesh
+    cells = np.arange(4, dtype=np.int32)
+    tags = mesh.meshtags(domain, 3, cells, np.array([1, 2, 1, 2], dtype=np.int32))
+    materials = [
+        QuadratureMaterial(some_law(), u, subdomain=(tags, 1), orientation=TURN),
+        QuadratureMaterial(some_law(measure=-1.0), u, subdomain=(tags, 2)),
+    ]
+    v = ufl.TestFunction(u.function_space)
+    works = [material.virtual_work(v) for material in materials]
+    bcs = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+    assert matrices(works[0] + works[1], u, materials, bcs) < 1e-13
+    assert matrices(works[0] + works[1], u, materials, bcs, "fused") < 1e-13
+    # one of them as the user wrote it: half by kernels, half by DOLFINx
+    mixed = EquilibriumProblem(works[0] + 2.0 * works[1], u, materials, bcs=bcs)
+    assert "DOLFINx for the rest: not supported: a virtual work that does not stand" in mixed.assembly
+    assert matrices(works[0] + 2.0 * works[1], u, materials, bcs) < 1e-13
+
+
+@pytest.mark.parametrize("case", ["field", "tetrahedra", "small"])
+def test_same_iterations_and_solution(cube, case: str) -> None:
+    """Dirichlet values that move, a traction, orientations: through load steps."""
+    cell, degree = ("tetrahedron", 2) if case == "tetrahedra" else ("hexahedron", 1)
+    u, left, right = cube((3, 2, 2), cell, degree, size=(2.0, 1.0, 1.0))
+    space = u.function_space
+    turn = random_rotations(12, np.random.default_rng(0)) if case == "field" else TURN
+    law, kinematics = (polynomial_law(), "small") if case == "small" else (some_law(), "finite")
+    law.max_strain = 1.0
+    material = QuadratureMaterial(law, u, kinematics=kinematics, orientation=turn)
+    # loads well inside what the law bears
+    moved, load = fem.Constant(space.mesh, np.zeros(3)), fem.Constant(space.mesh, 0.0)
+    bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(moved, right, space)]
+    v = ufl.TestFunction(space)
+    residual = material.virtual_work(v) - load * v[1] * ufl.ds
+
+    def apply(t: float) -> None:
+        moved.value = (0.04 * t, 0.06 * t, 0.0)
+        load.value = 1.0 * t
+
+    found = {}
+    for how in ("forms", "auto", "fused"):
+        u.x.array[:] = 0.0
+        problem = EquilibriumProblem(residual, u, [material], bcs=bcs, assembly=how)
+        steps = list(problem.steps(apply, [0.4, 1.0], progress=False))
+        found[how] = ([step.iterations for step in steps], u.x.array.copy(), steps[-1].reaction, material.second_piola)
+    for how in ("auto", "fused"):
+        assert found[how][0] == found["forms"][0] and min(found[how][0]) > 1
+        for ours, theirs in zip(found[how][1:], found["forms"][1:], strict=True):
+            assert np.abs(ours - theirs).max() < 1e-12 * np.abs(theirs).max()
+
+
+def test_internal_variables(cube) -> None:
+    u, left, right = cube((2, 1, 1))
+    space = u.function_space
+    found = []
+    for how in ("forms", "auto"):
+        u.x.array[:] = 0.0
+        material = QuadratureMaterial(VonMisesLaw(80.0, 0.3, 0.2, isotropic=2.0), u, kinematics="small")
+        moved = fem.Constant(space.mesh, np.zeros(3))
+        bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(moved, right, space)]
+        problem = EquilibriumProblem(
+            material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs, assembly=how
+        )
+
+        def apply(t: float, moved: fem.Constant = moved) -> None:
+            moved.value = (0.01 * t, 0.02 * t, 0.0)
+
+        steps = problem.steps(apply, [1.0, -0.5], progress=False)
+        found.append((next(steps).iterations, u.x.array.copy()))
+        # from a point on the yield surface rounding decides whether the first tangent is plastic: the end is the same
+        next(steps)
+        found.append((0, u.x.array.copy()))
+        assert np.abs(material.state).max() > 1e-3
+    for (iterations, ours), (others, theirs), digits in zip(found[:2], found[2:], (1e-12, 1e-9), strict=True):
+        assert iterations == others and np.abs(ours - theirs).max() < digits * np.abs(theirs).max()
+
+
+def counted(material: QuadratureMaterial, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each evaluation of the material was with its tangent."""
+    calls: list[bool] = []
+    update = material.update
+
+    def count(tangent: bool = True) -> bool:
+        calls.append(tangent)
+        return update(tangent)
+
+    monkeypatch.setattr(material, "update", count)
+    return calls
+
+
+def test_stress_and_tangent_at_once(cube, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One evaluation an iteration, and the stress alone where Newton's method arrives."""
+    u, left, right = cube((2, 2, 2))
+    space = u.function_space
+    material = QuadratureMaterial(some_law(), u)
+    bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(np.array([0.05, 0.05, 0.0]), right, space)]
+    problem = EquilibriumProblem(material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs)
+    calls = counted(material, monkeypatch)
+    iterations = problem.solve().iterations
+    calls.remove(True)  # that which `_prepare` makes once
+    assert iterations > 3 and len(calls) == iterations + 1
+    assert calls[:-1] == [True] * iterations and calls[-1] is False
+
+
+def test_a_line_search_pays_for_stress_alone(cube, monkeypatch: pytest.MonkeyPatch) -> None:
+    u, left, _ = cube((4, 1, 1), size=(4.0, 1.0, 1.0))
+    space = u.function_space
+    material = QuadratureMaterial(some_law(), u)
+    bcs = [fem.dirichletbc(np.zeros(3), left, space)]
+    v = ufl.TestFunction(space)
+    options = {"snes_linesearch_type": "bt", "snes_linesearch_alpha": 1e-4}  # which asks every step for less
+    problem = EquilibriumProblem(
+        material.virtual_work(v) - 0.02 * v[1] * ufl.ds, u, [material], bcs=bcs, petsc_options=options
+    )
+    calls, trials = counted(material, monkeypatch), []
+    function, jacobian = problem._function, problem._jacobian
+
+    def asked(what: str, answer: Callable, *arguments: object) -> None:
+        trials.append(what)
+        answer(*arguments)
+
+    problem.snes.setFunction(partial(asked, "F", function), problem._b)
+    problem.snes.setJacobian(partial(asked, "J", jacobian), problem._matrix)
+    problem.solve()
+    searches = "".join(trials).split("J")[1:]
+    gone_back = sum(len(search) > 1 for search in searches)
+    assert gone_back > 1, "no line search went back: the test shows nothing"
+    # `_prepare`, and one for each tangent; besides, only the first trial of a search that goes back after one that did not
+    tangents = [1 + trials.count("J"), 1 + trials.count("J") + gone_back]
+    assert tangents[0] <= sum(calls) <= tangents[1]
+    # all trials but those are the stress alone
+    assert len(calls) - sum(calls) >= sum(len(search) - 1 for search in searches)
+
+
+def test_what_cannot_be_fused_says_so(cube, monkeypatch: pytest.MonkeyPatch) -> None:
+    u, _, _ = cube((1, 1, 1))
+    v = ufl.TestFunction(u.function_space)
+    plastic = QuadratureMaterial(VonMisesLaw(80.0, 0.3, 0.2, isotropic=2.0), u, kinematics="small")
+    loaded = QuadratureMaterial(some_law(), u, initial_stress=np.eye(3))
+    locked = QuadratureMaterial(some_law(), u, mean_dilatation=True)
+    plain = QuadratureMaterial(some_law(), u)
+    for material, residual, match in (
+        (plastic, plastic.virtual_work(v), "VonMisesLaw in C"),
+        (loaded, loaded.virtual_work(v), "initial stress"),
+        (locked, locked.virtual_work(v), "mean dilatation"),
+        (plain, -plain.virtual_work(v), "does not stand in the residual"),
+        (plain, plain.virtual_work(v) + plain.stress[0] * v[0] * plain.dx, "does not stand in the residual"),
+    ):
+        with pytest.raises(ValueError, match=f"fused.*not supported: .*{match}.*'auto'"):
+            EquilibriumProblem(residual, u, [material], assembly="fused")
+    with pytest.raises(ValueError, match="'auto', 'forms' or 'fused', got 'fast'"):
+        EquilibriumProblem(plain.virtual_work(v), u, [plain], assembly="fast")
+    assert (
+        EquilibriumProblem(locked.virtual_work(v), u, [locked]).assembly == "DOLFINx: not supported: mean dilatation."
+    )
+
+    def none(*_: object) -> None:
+        raise room.NoCompiler("compiler: expected a C compiler, got none. Install one.")
+
+    monkeypatch.setattr("fem.element_kernels.build", none)
+    assert "expected a C compiler" in EquilibriumProblem(plain.virtual_work(v), u, [plain]).assembly
