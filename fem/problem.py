@@ -261,6 +261,7 @@ class EquilibriumProblem:
         reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
         self.comm.Allreduce(MPI.IN_PLACE, reach, op=MPI.MAX)
         spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / self.dim) ** (1 / self.dim)
+        self._check_stiffness(self._matrix.getDiagonal().array_r == 0.0, nodes)
         work = self._x.duplicate()
         scale = norm / np.sqrt(self._x.getSize())
         free = free_rigid_motions(self._matrix, work, nodes, held, scale, self.dim, self._axisymmetric)
@@ -272,6 +273,18 @@ class EquilibriumProblem:
             )
         # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
         self._absolute = 1e-14 * norm * spacing
+
+    def _check_stiffness(self, loose: np.ndarray, nodes: np.ndarray) -> None:
+        """Components (n,) without any stiffness are nodes of cells that no material has."""
+        number = self.comm.allreduce(int(np.count_nonzero(loose)))
+        if number:
+            places = self.comm.allgather(nodes[np.flatnonzero(loose)[:1] // self.dim].tolist())
+            first = next(place[0] for place in places if place)
+            raise ValueError(
+                f"EquilibriumProblem: expected stiffness at every free node, got {number} unknowns without, which belong to "
+                f"no material (the first at x = {np.round(first[: self.dim], 4).tolist()}). Give every subdomain a material, "
+                "or hold its nodes."
+            )
 
     def solve(self, dt: float | None = None) -> Solution:
         """Bring `u` to equilibrium, and commit the internal variables of the materials when it is there.
