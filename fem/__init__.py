@@ -26,7 +26,7 @@ except ImportError as error:
 from .diagnosis import NotConverged, OutOfRange
 from .material import QuadratureMaterial
 from .orientation import orientation_from_voxels
-from .output import write_points, write_xdmf
+from .output import write_points, write_vtx, write_xdmf
 from .problem import EquilibriumProblem, Solution
 from .steps import Step
 from .tagged_mesh import TaggedMesh, read_mesh
@@ -42,5 +42,6 @@ __all__ = [
     "orientation_from_voxels",
     "read_mesh",
     "write_points",
+    "write_vtx",
     "write_xdmf",
 ]
