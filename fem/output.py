@@ -117,6 +117,9 @@ def _as_one_grid(path: Path, time: float | None) -> None:
     for other in others:
         grid.extend(other.iter("Attribute"))
         domain.remove(other)
+    for item in (*grid.iterfind("Attribute/DataItem"), *grid.iterfind("Geometry/DataItem")):
+        # without, VTK and ParaView read the doubles into single precision
+        item.attrib.update(NumberType="Float", Precision="8")
     ElementTree.indent(tree)
     tree.write(path, xml_declaration=True, encoding="utf-8")
 
