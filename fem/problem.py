@@ -23,6 +23,7 @@ from .residual import check_residual, tangent_form
 from .restart import read_state, write_state
 from .rigid_motions import free_rigid_motions
 from .steps import Step, run_steps
+from .units import described_units
 
 _DEFAULTS = {
     "snes_type": "newtonls",
@@ -118,6 +119,12 @@ class EquilibriumProblem:
                 f"EquilibriumProblem: expected out_of_range 'raise', 'flag' or 'cut', got {out_of_range!r}."
             )
         check_residual(residual, u, materials)
+        kinds = sorted({material.law.units for material in materials})
+        if len(kinds) > 1:
+            raise ValueError(
+                f"EquilibriumProblem: expected laws in one unit, got {' and '.join(kinds)}. Forces would add up to nothing; make "
+                "or convert the laws in one unit."
+            )
         self.u, self.materials, self.bcs, self.out_of_range = u, list(materials), list(bcs), out_of_range
         self.space = u.function_space
         self.comm = self.space.mesh.comm
@@ -393,6 +400,12 @@ class EquilibriumProblem:
         """
         return run_steps(self, load, targets, start, max_cuts, progress, times)
 
+    def units(self, length: str) -> str:
+        """Which units of force, energy and load a mesh in 'mm' (or m, cm, µm, nm, Å) and the laws' unit imply, in words."""
+        if not self.materials:
+            raise ValueError("EquilibriumProblem.units: expected a material, whose law has units, got none.")
+        return described_units(self.materials[0].law.units, length)
+
     def reaction(self, where: Any) -> np.ndarray:
         """Force (dim,) with which a support acts on the body: sum of the raw residual over constrained components.
 
@@ -405,7 +418,7 @@ class EquilibriumProblem:
         Returns
         -------
         array (dim,)
-            In units of the law times area of the mesh (GPa and mm make kN), times length where a plane section stands for a
+            In units of the law times area of the mesh (GPa and mm make kN; see `units`), times length where a plane section stands for a
             unit of thickness; the same on every rank. Tension pulls along the outer normal.
         """
         raw = self._assemble_raw()
