@@ -23,6 +23,7 @@ from .homogenization import Cell, homogenize
 from .laws.electromechanical import VACUUM_PERMITTIVITY, PiezoelectricLaw, first_piola_electromechanical
 from .laws.internal_variables import InternalVariableLaw
 from .laws.law import INVALID, OK, OUT_OF_RANGE, Law, Response
+from .laws.logarithmic import LogarithmicStrainLaw
 from .laws.neo_hooke import NeoHookeanLaw
 from .laws.parametric import ParametricLaw
 from .laws.polyconvex import PolyconvexLaw
@@ -55,6 +56,7 @@ __all__ = [
     "InternalVariableLaw",
     "Guarantees",
     "Law",
+    "LogarithmicStrainLaw",
     "ModuliResult",
     "NeoHookeanLaw",
     "ParametricLaw",

@@ -25,6 +25,7 @@ from .laws.domain import Domain
 from .laws.electromechanical import PiezoelectricLaw
 from .laws.internal_variables import InternalVariableLaw
 from .laws.law import Law
+from .laws.logarithmic import LogarithmicStrainLaw
 from .laws.neo_hooke import NeoHookeanLaw
 from .laws.parametric import ParametricLaw
 from .laws.polyconvex import PolyconvexLaw
@@ -45,6 +46,7 @@ _LAWS: dict[str, type[Law]] = {
         PiezoelectricLaw,
         VonMisesLaw,
         InternalVariableLaw,
+        LogarithmicStrainLaw,
         ParametricLaw,
     )
 }

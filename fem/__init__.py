@@ -26,9 +26,10 @@ except ImportError as error:
 from .diagnosis import NotConverged, OutOfRange
 from .material import QuadratureMaterial
 from .orientation import orientation_from_voxels
-from .output import write_points, write_xdmf
+from .output import write_points, write_vtx, write_xdmf
 from .problem import EquilibriumProblem, Solution
 from .steps import Step
+from .tagged_mesh import TaggedMesh, read_mesh
 
 __all__ = [
     "EquilibriumProblem",
@@ -37,7 +38,10 @@ __all__ = [
     "QuadratureMaterial",
     "Solution",
     "Step",
+    "TaggedMesh",
     "orientation_from_voxels",
+    "read_mesh",
     "write_points",
+    "write_vtx",
     "write_xdmf",
 ]

@@ -137,6 +137,25 @@ def lagrange_space(mesh: Any, family: str, degree: int, shape: tuple[int, ...]) 
     return _function_space(mesh, element)
 
 
+def lagrange_degree(function: Any) -> int:
+    """Degree of a Lagrange Function, 1 where it is none."""
+    element = function.function_space.ufl_element()
+    degree = element.degree() if _UFL_ELEMENTS else element.degree
+    return max(1, int(degree))
+
+
+def write_vtx(where: str, mesh: Any, path: Any, functions: list[Any], time: float) -> None:
+    """Write functions of one element to ADIOS2's VTX format, where DOLFINx was built with it."""
+    from dolfinx import io
+
+    if not getattr(io, "VTXWriter", None):
+        raise ValueError(
+            f"{where}: expected a DOLFINx with ADIOS2, got {dolfinx.__version__} without. Use write_xdmf, which ParaView opens too."
+        )
+    with io.VTXWriter(mesh.comm, str(path), functions, engine="BP4") as file:
+        file.write(time)
+
+
 def value_shape(function: Any) -> tuple[int, ...]:
     """Shape of the values of a Function."""
     return tuple(function.ufl_shape)

@@ -39,9 +39,7 @@ def external_function(law: Law, orientation: Any = None, inputs: Any = None) -> 
     Raises
     ------
     ValueError
-        For a law with internal variables, or a matrix that is no rotation.
-    NotImplementedError
-        On call, for another derivative.
+        For a law with internal variables, a matrix that is no rotation, and, on call, for another derivative.
     """
     where = "external_function"
     if law.state_width:
@@ -68,8 +66,8 @@ def external_function(law: Law, orientation: Any = None, inputs: Any = None) -> 
             return stress
         if derivatives == (1,):
             return tangent
-        raise NotImplementedError(
-            f"{where}: expected the stress (0,) or its first derivative (1,), got {derivatives}. Not supported: others."
+        raise ValueError(
+            f"{where}: not supported: the derivative {derivatives}. Expected the stress (0,) or its first derivative (1,)."
         )
 
     return choose

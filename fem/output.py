@@ -1,4 +1,4 @@
-"""Fields to files: XDMF for ParaView, HDF5 for the values at the quadrature points."""
+"""Fields to files that ParaView opens: XDMF or VTX with the mesh, XDMF with the values at the quadrature points."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
     names = ["displacement", *(field.name for field in fields)]
     if len(set(names)) != len(names):
         raise ValueError(f"write_xdmf: expected fields of different names, got {names}. Set field.name.")
+    if _holds_points(path):
+        raise ValueError(
+            f"write_xdmf: expected a path of its own, got {str(path)!r}, which shows the points of "
+            f"{path.with_suffix('.h5').name!r}. Choose another name."
+        )
     mesh = u.function_space.mesh
     displacement = fem.Function(versions.lagrange_space(mesh, "CG", 1, tuple(u.ufl_shape)), name="displacement")
     displacement.interpolate(u)
@@ -63,6 +68,44 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
     mesh.comm.barrier()
 
 
+def write_vtx(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None = None) -> None:
+    """Write displacement and cell fields to a folder in ADIOS2's VTX format, the displacement at its own degree.
+
+    All are interpolated to discontinuous Lagrange functions of the displacement's degree, which keeps them exactly:
+    readers want functions of one kind.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder to write, with the suffix '.bp'.
+    u : Function
+        Displacement of a Lagrange space of degree 1 or more.
+    fields : sequence of Function
+        Constant in each cell, as `QuadratureMaterial.project` gives them. Their names are kept.
+    time : float, optional
+        Time or load under which ParaView shows the fields.
+
+    Raises
+    ------
+    ValueError
+        For another suffix, two fields of one name, or a DOLFINx without ADIOS2, as Debian 12's.
+    """
+    path = Path(path)
+    if path.suffix != ".bp":
+        raise ValueError(f"write_vtx: expected a path that ends in '.bp', got {str(path)!r}.")
+    names = ["displacement", *(field.name for field in fields)]
+    if len(set(names)) != len(names):
+        raise ValueError(f"write_vtx: expected fields of different names, got {names}. Set field.name.")
+    degree = versions.lagrange_degree(u)
+    written = []
+    for name, field in zip(names, (u, *fields), strict=True):
+        space = versions.lagrange_space(u.function_space.mesh, "DG", degree, versions.value_shape(field))
+        function = fem.Function(space, name=name)
+        function.interpolate(field)
+        written.append(function)
+    versions.write_vtx("write_vtx", u.function_space.mesh, path, written, time or 0.0)
+
+
 def _as_one_grid(path: Path, time: float | None) -> None:
     """DOLFINx gives each field a mesh of its own, which ParaView shows as so many blocks and meshio reads in part."""
     tree = ElementTree.parse(path)
@@ -74,6 +117,9 @@ def _as_one_grid(path: Path, time: float | None) -> None:
     for other in others:
         grid.extend(other.iter("Attribute"))
         domain.remove(other)
+    for item in (*grid.iterfind("Attribute/DataItem"), *grid.iterfind("Geometry/DataItem")):
+        # without, VTK and ParaView read the doubles into single precision
+        item.attrib.update(NumberType="Float", Precision="8")
     ElementTree.indent(tree)
     tree.write(path, xml_declaration=True, encoding="utf-8")
 
@@ -114,14 +160,22 @@ def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attribut
     return comm.bcast(failure, root=0)
 
 
+def _holds_points(path: Path) -> bool:
+    """Whether an XDMF file is one that `write_points` made."""
+    return path.exists() and "Polyvertex" in path.read_text(errors="replace")
+
+
 def write_points(path: Any, material: QuadratureMaterial) -> None:
     """Write what is known at the quadrature points to one HDF5 file; collective, rank after rank.
 
+    An XDMF file of the same name beside it shows them in ParaView as a cloud of points.
+
     Datasets, n points of all ranks: `points (n, 3)` reference coordinates, `cell (n)` global cell index, `volume (n)`,
     `strain (n, 6)` and `strain_crystal (n, 6)`, `second_piola (n, 6)`, `cauchy (n, 6)`,
-    `deformation_gradient (n, 3, 3)`, `energy (n)`, `status (n)` (1 where the law was never trained), and where there are
+    `deformation_gradient (n, 3, 3)`, `energy (n)`, `von_mises (n)`, `status (n)` (1 where the law was never trained), and where there are
     some `inputs (n, k)`, `orientation (n, 3, 3)` and the parts of the state, `state/… (n, 6)` or `(n, 1)`. Vectors are
-    Mandel (11 22 33 23 13 12) in the sample frame, except `strain_crystal` and the state, which are in the crystal's. The
+    Mandel (11 22 33 23 13 12) in the sample frame, except `strain_crystal` and the state, which are in the crystal's.
+    `strain_tensor (n, 9)` and `cauchy_tensor (n, 9)`, row by row, and `vertex (n, 1)` are there for ParaView. The
     file appears under its name only when it is complete.
 
     Parameters
@@ -140,10 +194,15 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
     """
     comm = material.mesh.comm
     path = Path(path)
-    if path.suffix == ".h5" and path.with_suffix(".xdmf").exists():
+    shown = path.with_suffix(".xdmf")
+    if path.suffix == ".xdmf":
+        raise ValueError(
+            f"write_points: expected a path that ends in '.h5', got {str(path)!r}: that beside it is written too."
+        )
+    if shown.exists() and not _holds_points(shown):
         raise ValueError(
             f"write_points: expected a path of its own, got {str(path)!r}, which holds the numbers of "
-            f"{path.with_suffix('.xdmf').name!r}. Choose another name."
+            f"{shown.name!r}. Choose another name."
         )
     cells = material.mesh.topology.index_map(material.mesh.topology.dim).local_to_global(
         material.point_cells().astype(np.int32)
@@ -158,8 +217,13 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
         "cauchy": material.cauchy(),
         "deformation_gradient": material.deformation_gradient(),
         "energy": material.energy,
+        "von_mises": field_values(material, "von_mises"),
         "status": material.status,
+        "strain_tensor": field_values(material, "strain").reshape(-1, 9),
+        "cauchy_tensor": field_values(material, "cauchy").reshape(-1, 9),
     }
+    first = comm.scan(len(material.status)) - len(material.status)
+    local["vertex"] = np.arange(first, first + len(material.status), dtype=np.int64)[:, None]
     inputs = material.inputs.values(material.cells)
     if inputs is not None:
         local["inputs"] = inputs
@@ -176,7 +240,61 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
         "law": repr(material.law),
     }
     failure = write_by_rank(path, comm, local, attributes)
+    number = comm.allreduce(len(material.status))
+    if failure is None and comm.rank == 0:
+        try:
+            _write_cloud(
+                shown, path, number, [name for name in local if name.startswith("state/") and local[name].shape[1] == 1]
+            )
+        except OSError as error:
+            failure = str(error)
+    failure = comm.bcast(failure, root=0)
     if failure is not None:
         raise OSError(
             f"write_points: expected a file that can be written, got {str(path)!r}: {failure}. Check folder and space."
         )
+
+
+def _write_cloud(shown: Path, path: Path, number: int, state: Sequence[str]) -> None:
+    """The XDMF file of a file of points."""
+    root = ElementTree.Element("Xdmf", Version="3.0")
+    grid = ElementTree.SubElement(ElementTree.SubElement(root, "Domain"), "Grid", Name="points", GridType="Uniform")
+
+    def item(parent: Any, name: str, width: int, kind: str = "Float", size: int = 8) -> None:
+        dimensions = f"{number} {width}" if width else str(number)
+        data = ElementTree.SubElement(
+            parent, "DataItem", Format="HDF", Dimensions=dimensions, NumberType=kind, Precision=str(size)
+        )
+        data.text = f"{path.name}:/{name}"
+
+    topology = ElementTree.SubElement(
+        grid, "Topology", TopologyType="Polyvertex", NumberOfElements=str(number), NodesPerElement="1"
+    )
+    item(topology, "vertex", 1, "Int")
+    item(ElementTree.SubElement(grid, "Geometry", GeometryType="XYZ"), "points", 3)
+    scalars = {
+        "energy": ("Float", 8),
+        "von_mises": ("Float", 8),
+        "volume": ("Float", 8),
+        "cell": ("Int", 8),
+        "status": ("Char", 1),
+    }
+    for name, (kind, size) in scalars.items():
+        item(
+            ElementTree.SubElement(grid, "Attribute", Name=name, AttributeType="Scalar", Center="Node"),
+            name,
+            0,
+            kind,
+            size,
+        )
+    for name in state:
+        called = name.removeprefix("state/")
+        item(ElementTree.SubElement(grid, "Attribute", Name=called, AttributeType="Scalar", Center="Node"), name, 1)
+    for name in ("strain", "cauchy"):
+        attribute = ElementTree.SubElement(grid, "Attribute", Name=name, AttributeType="Tensor", Center="Node")
+        item(attribute, f"{name}_tensor", 9)
+    tree = ElementTree.ElementTree(root)
+    ElementTree.indent(tree)
+    temporary = shown.with_name(f".{shown.name}.{os.getpid()}.part")
+    tree.write(temporary, xml_declaration=True, encoding="utf-8")
+    os.replace(temporary, shown)

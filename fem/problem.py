@@ -24,6 +24,7 @@ from .residual import check_residual
 from .restart import read_state, write_state
 from .rigid_motions import free_rigid_motions
 from .steps import Step, run_steps
+from .units import described_units
 
 _DEFAULTS = {
     "snes_type": "newtonls",
@@ -126,6 +127,12 @@ class EquilibriumProblem:
                 f"EquilibriumProblem: expected out_of_range 'raise', 'flag' or 'cut', got {out_of_range!r}."
             )
         check_residual(residual, u, materials)
+        kinds = sorted({material.law.units for material in materials})
+        if len(kinds) > 1:
+            raise ValueError(
+                f"EquilibriumProblem: expected laws in one unit, got {' and '.join(kinds)}. Forces would add up to nothing; make "
+                "or convert the laws in one unit."
+            )
         self.u, self.materials, self.bcs, self.out_of_range = u, list(materials), list(bcs), out_of_range
         self.space = u.function_space
         self.comm = self.space.mesh.comm
@@ -296,6 +303,7 @@ class EquilibriumProblem:
         reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
         self.comm.Allreduce(MPI.IN_PLACE, reach, op=MPI.MAX)
         spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / self.dim) ** (1 / self.dim)
+        self._check_stiffness(self._matrix.getDiagonal().array_r == 0.0, nodes)
         work = self._x.duplicate()
         scale = norm / np.sqrt(self._x.getSize())
         free = free_rigid_motions(self._matrix, work, nodes, held, scale, self.dim, self._axisymmetric)
@@ -307,6 +315,18 @@ class EquilibriumProblem:
             )
         # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
         self._absolute = 1e-14 * norm * spacing
+
+    def _check_stiffness(self, loose: np.ndarray, nodes: np.ndarray) -> None:
+        """Components (n,) without any stiffness are nodes of cells that no material has."""
+        number = self.comm.allreduce(int(np.count_nonzero(loose)))
+        if number:
+            places = self.comm.allgather(nodes[np.flatnonzero(loose)[:1] // self.dim].tolist())
+            first = next(place[0] for place in places if place)
+            raise ValueError(
+                f"EquilibriumProblem: expected stiffness at every free node, got {number} unknowns without, which belong to "
+                f"no material (the first at x = {np.round(first[: self.dim], 4).tolist()}). Give every subdomain a material, "
+                "or hold its nodes."
+            )
 
     def solve(self, dt: float | None = None) -> Solution:
         """Bring `u` to equilibrium, and commit the internal variables of the materials when it is there.
@@ -418,6 +438,12 @@ class EquilibriumProblem:
         """
         return run_steps(self, load, targets, start, max_cuts, progress, times)
 
+    def units(self, length: str) -> str:
+        """Which units of force, energy and load a mesh in 'mm' (or m, cm, µm, nm, Å) and the laws' unit imply, in words."""
+        if not self.materials:
+            raise ValueError("EquilibriumProblem.units: expected a material, whose law has units, got none.")
+        return described_units(self.materials[0].law.units, length)
+
     def reaction(self, where: Any) -> np.ndarray:
         """Force (dim,) with which a support acts on the body: sum of the raw residual over constrained components.
 
@@ -430,7 +456,7 @@ class EquilibriumProblem:
         Returns
         -------
         array (dim,)
-            In units of the law times area of the mesh (GPa and mm make kN), times length where a plane section stands for a
+            In units of the law times area of the mesh (GPa and mm make kN; see `units`), times length where a plane section stands for a
             unit of thickness; the same on every rank. Tension pulls along the outer normal.
         """
         raw = self._assemble_raw()

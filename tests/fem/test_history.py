@@ -9,7 +9,7 @@ from dolfinx import fem as dfem
 from dolfinx import mesh
 from mpi4py import MPI
 
-from constitutive import InternalVariableLaw, VonMisesLaw
+from constitutive import InternalVariableLaw, LogarithmicStrainLaw, VonMisesLaw
 from fem import EquilibriumProblem, NotConverged, QuadratureMaterial
 from fem.dolfinx_versions import lagrange_space
 
@@ -21,7 +21,7 @@ def component(space, k, where):
     return dfem.dirichletbc(dfem.Function(sub), dofs, space.sub(k))
 
 
-def bar(cube, law, shape=(1, 1, 1), **options):
+def bar(cube, law, shape=(1, 1, 1), kinematics="small", **options):
     """Uniaxial tension: three planes of symmetry, the end moved by a Constant."""
     u, _, _ = cube(shape=shape)
     space = u.function_space
@@ -30,7 +30,7 @@ def bar(cube, law, shape=(1, 1, 1), **options):
     end = dfem.locate_dofs_geometrical((space.sub(0), sub), lambda x: np.isclose(x[0], 1.0))
     pulled = dfem.dirichletbc(moved, end[0], space.sub(0))
     bcs = [pulled, *(component(space, k, lambda x, k=k: np.isclose(x[k], 0.0)) for k in range(3))]
-    material = QuadratureMaterial(law, u, kinematics="small", **options)
+    material = QuadratureMaterial(law, u, kinematics=kinematics, **options)
     residual = material.virtual_work(ufl.TestFunction(space))
     problem = EquilibriumProblem(residual, u, [material], bcs=bcs, petsc_options={"snes_rtol": 1e-13})
     return problem, material, moved
@@ -56,6 +56,28 @@ def test_uniaxial_hardening_and_unloading(cube):
     moved.value = 0.009
     problem.solve()
     assert problem.reaction(problem.bcs[0])[0] == pytest.approx(sigma + slope * (0.009 - sigma / young), rel=1e-9)
+
+
+@pytest.mark.parametrize("mean_dilatation", [False, True])
+def test_finite_strain(cube, mean_dilatation):
+    """Pulled to 1.6 times its length by the logarithmic strain: Kirchhoff stress over ln λ is the small-strain curve, and
+    the force is that stress over λ. A turned-back end unloads along the elastic line."""
+    young, poisson, sigma, k = 200.0, 0.3, 0.4, 2.0
+    law = LogarithmicStrainLaw(VonMisesLaw(young, poisson, sigma, isotropic=k))
+    problem, material, moved = bar(cube, law, (2, 2, 2), "finite", mean_dilatation=mean_dilatation)
+    stretches = np.array([1.1, 1.3, 1.6])
+    for step, stretch in zip(problem.steps(moved, stretches - 1, progress=False), stretches, strict=True):
+        kirchhoff = (sigma + k * np.log(stretch)) / (1 + k / young)
+        assert step.reaction[0, 0] == pytest.approx(kirchhoff / stretch, rel=1e-8)
+        assert step.iterations <= 12
+    np.testing.assert_allclose(
+        np.log(np.linalg.det(material.deformation_gradient())), (1 - 2 * poisson) * kirchhoff / young, rtol=1e-6
+    )
+    back = np.log(1.6) - 0.5 * sigma / young
+    (step,) = problem.steps(moved, [np.exp(back) - 1], progress=False)
+    assert step.reaction[0, 0] == pytest.approx((kirchhoff - 0.5 * sigma) / np.exp(back), rel=1e-8)
+    with pytest.raises(ValueError, match="Pass kinematics='small'"):
+        bar(cube, VonMisesLaw(young, poisson, sigma), kinematics="finite")
 
 
 @pytest.mark.parametrize("mean_dilatation", [False, True])
