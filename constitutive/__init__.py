@@ -33,6 +33,7 @@ from .moduli import ModuliResult, moduli
 from .nonlinear_cell import CellPath, homogenize_path
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
+from .surface_elasticity import SurfaceFit, fit_surface, surface_term
 from .uniaxial import UniaxialStep, uniaxial
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "PolynomialLaw",
     "PointResponse",
     "Response",
+    "SurfaceFit",
     "SymmetricLaw",
     "UniaxialStep",
     "VonMisesLaw",
@@ -77,6 +79,7 @@ __all__ = [
     "fit",
     "fit_parametric",
     "fit_paths",
+    "fit_surface",
     "guarantee_table",
     "guarantees",
     "hashin_shtrikman",
@@ -91,5 +94,6 @@ __all__ = [
     "rank_classes",
     "save",
     "stability_map",
+    "surface_term",
     "uniaxial",
 ]
