@@ -89,7 +89,7 @@ def matrices_seen(steps: int) -> int:
     return len(_cuts(steps)) + 9
 
 
-def _ritz_values(length: np.ndarray, product: np.ndarray) -> np.ndarray:
+def ritz_values(length: np.ndarray, product: np.ndarray) -> np.ndarray:
     """Smallest Ritz value (n, 6) of the preconditioned stiffness in the steps of each load, and 1 where there are none.
 
     Parameters
@@ -113,7 +113,7 @@ def _ritz_values(length: np.ndarray, product: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(matrix, UPLO="L")[..., 0]
 
 
-def _radau(length: np.ndarray, product: np.ndarray, node: np.ndarray) -> np.ndarray:
+def radau(length: np.ndarray, product: np.ndarray, node: np.ndarray) -> np.ndarray:
     """Energy (n, 6) that is left to find if no eigenvalue lies below `node` (n, 6): a bound then.
 
     Gauss–Radau quadrature, Meurant and Tichý 2013 (doi:10.1007/s11075-012-9591-9, γ_{k+1} = (γ_k − α_k) / (μ (γ_k − α_k) + β)).
@@ -155,11 +155,11 @@ def features(trace: dict[str, np.ndarray], steps: int) -> tuple[np.ndarray, np.n
     cuts = _cuts(steps)
     falls = [inside(trace["upper"][:, i] - trace["upper"][:, j]) for i, j in zip(cuts[:-1], cuts[1:], strict=True)]
     length, product = trace["length"][:, 1 : steps + 1], trace["product"][:, : steps + 1]
-    smallest = _ritz_values(length, product).min(axis=1)
+    smallest = ritz_values(length, product).min(axis=1)
     own = np.maximum(np.einsum("nii->ni", upper), _FLOOR * scale[:, None])
     # cube operations permute the loads, so a diagonal of numbers of the loads turns with the image
     rest = [
-        np.log(np.maximum(_radau(length, product, factor * smallest[:, None] * np.ones(6)) / own, _FLOOR))
+        np.log(np.maximum(radau(length, product, factor * smallest[:, None] * np.ones(6)) / own, _FLOOR))
         for factor in (0.9, 0.3)
     ]
     rows = [
