@@ -21,32 +21,43 @@ from .voxel_network import (
     VoxelNetwork,
     features,
     likely_error,
+    load_network,
     save_network,
     signs,
 )
 
 h5py: Any = _h5py  # comes without types
+KINDS = ("solid", "crystals", "pores")
 NAMES = (*MATRICES, "product", "length", "stiffness")
 
 
-def read_records(paths: list[Path], porous: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Records of all files, with pores or without, stacked, and the family of each (n,)."""
+def read_records(paths: list[Path], kind: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Records of one kind of image ('solid', 'crystals', 'pores') from all files, stacked, and the family of each (n,).
+
+    Of files that recorded different numbers of steps, those that all have are kept.
+    """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     families = []
     for path in paths:
         with h5py.File(path, "r") as file:
             for group in file.values():
-                if "stiffness" not in group or bool(group.attrs["porous"]) != porous:
+                family, porous = str(group.attrs["family"]), bool(group.attrs["porous"])
+                found = "pores" if porous else "crystals" if family == "polycrystal" else "solid"
+                if "stiffness" not in group or found != kind:
                     continue
                 for name in NAMES:
                     rows[name].append(group[name][...])
-                families.append(str(group.attrs["family"]))
+                families.append(family)
     if not families:
         raise ValueError(
-            f"read_records: expected samples {'with' if porous else 'without'} pores in "
-            f"{', '.join(map(str, paths))}, got none. Run voxel_data first."
+            f"read_records: expected samples of kind {kind!r} in {', '.join(map(str, paths))}, got none. Run voxel_data "
+            "first."
         )
-    return {name: np.stack(values) for name, values in rows.items()}, np.array(families)
+    common = min(len(values) for values in rows["upper"])
+    return {
+        name: np.stack([value if name == "stiffness" else value[:common] for value in values])
+        for name, values in rows.items()
+    }, np.array(families)
 
 
 def choose(records: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,12 +98,13 @@ def train(
             loss.backward()
             optimiser.step()
             schedule.step()
-    return network.requires_grad_(False)
+    # rounded to what the file keeps
+    return network.float().double().requires_grad_(False)
 
 
-def fit_likely(answers: np.ndarray, records: dict[str, np.ndarray], steps: int) -> list[float]:
+def fit_likely(answers: np.ndarray, records: dict[str, np.ndarray], steps: int, kind: str) -> list[float]:
     """Coefficients of `likely_error`: least squares on the logarithm of the error of images left out."""
-    error = np.log(np.maximum(relative_error(answers.mean(axis=0), records["stiffness"]), 0.1 * RESOLVED))
+    error = np.log(np.maximum(relative_error(answers.mean(axis=0), records["stiffness"]), 0.1 * RESOLVED[kind]))
     columns = signs(answers, records, steps)
     return np.linalg.lstsq(columns, error, rcond=1e-6)[0].tolist()
 
@@ -106,12 +118,8 @@ def ladder(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What `guess` does, on records: stiffness (n, 6, 6), likely error, steps and width of the bracket (n,)."""
     count = len(records["upper"])
-    stiffness, likely, steps_taken, widths = (
-        np.zeros((count, 6, 6)),
-        np.zeros(count),
-        np.zeros(count, int),
-        np.zeros(count),
-    )
+    stiffness, steps_taken = np.zeros((count, 6, 6)), np.zeros(count, int)
+    likely, widths = np.zeros(count), np.zeros(count)
     left = np.arange(count)
     for steps in GEARS[gear][kind]:
         part = choose(records, left)
@@ -120,48 +128,74 @@ def ladder(
         stiffness[left], likely[left], steps_taken[left] = answers.mean(axis=0), found, steps
         size = np.linalg.norm(stiffness[left], axis=(1, 2))
         widths[left] = np.linalg.norm(part["upper"][:, steps] - part["lower"][:, steps], axis=(1, 2)) / size
-        left = left[found > GOAL]
+        left = left[found > GOAL[gear]]
         if not len(left):
             break
     return stiffness, likely, steps_taken, widths
 
 
-def conformal_factor(error: np.ndarray, likely: np.ndarray) -> float:
-    """Factor under which nine in ten of the errors lie below it times the likely ones, counted as for one more image."""
-    ratio = np.sort(error / likely)
-    return float(ratio[min(len(ratio) - 1, int(np.ceil(0.9 * (len(ratio) + 1))) - 1)])
+def conformal(error: np.ndarray, likely: np.ndarray, ranges: int = 3) -> dict[str, list[float]]:
+    """Edges of ranges of the likely error, equally full, and in each the factor that nine in ten errors stay below,
+    counted as for one more image."""
+    edges = np.quantile(likely, np.arange(1, ranges) / ranges)
+    place = np.searchsorted(edges, likely)
+    factors = []
+    for part in range(ranges):
+        ratio = np.sort((error / likely)[place == part])
+        factors.append(float(ratio[min(len(ratio) - 1, int(np.ceil(0.9 * (len(ratio) + 1))) - 1)]))
+    return {"edges": edges.tolist(), "factors": factors}
+
+
+def calibrate(
+    networks: dict[str, list[VoxelNetwork]], description: dict[str, Any], kind: str, checking: dict[str, np.ndarray]
+) -> None:
+    """Write into the description what the gears may say of their errors, from images left out of training."""
+    for steps in steps_of(kind):
+        answers = np.stack([member.predict(checking) for member in networks[f"{kind} {steps}"]])
+        description[f"{kind} {steps}"]["error"] = fit_likely(answers, checking, steps, kind)
+    for gear in GEARS:
+        found, likely, steps, _ = ladder(networks, description, gear, kind, checking)
+        errors = relative_error(found, checking["stiffness"])
+        description[f"{gear} {kind}"] = {
+            **conformal(errors, likely), "held_out_median": float(np.median(errors)),
+            "held_out_95": float(np.percentile(errors, 95)), "mean_steps": float(steps.mean()),
+        }  # fmt: skip
+
+
+def steps_of(kind: str) -> list[int]:
+    """All numbers of steps that a gear may stop at."""
+    return sorted({steps for gear in GEARS.values() for steps in gear[kind]})
+
+
+def split(files: list[Path], kind: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Records of one kind to train on, and every fifth to calibrate on."""
+    records, _ = read_records(files, kind)
+    held = np.arange(len(records["upper"])) % 5 == 4
+    return choose(records, ~held), choose(records, held)
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @click.option("--members", default=3, show_default=True, help="Seeds of each ensemble.")
-@click.option("--epochs", default=30, show_default=True)
-def main(files: tuple[Path, ...], output: Path, members: int, epochs: int) -> None:
+@click.option("--epochs", default=12, show_default=True)
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this; OUTPUT keeps its others.")
+def main(files: tuple[Path, ...], output: Path, members: int, epochs: int, kinds: tuple[str, ...]) -> None:
     """Train the networks of every gear; a fifth of the records is left out to calibrate the expected error."""
     torch.set_num_threads(1)
     networks: dict[str, list[VoxelNetwork]] = {}
-    description: dict[str, Any] = {"records": [path.name for path in files]}
-    for kind in ("solid", "crystals", "pores"):
-        records, families = read_records(list(files), kind == "pores")
-        rows = np.arange(len(families)) if kind == "pores" else (families == "polycrystal") == (kind == "crystals")
-        records = choose(records, rows)
-        held = np.arange(len(records["upper"])) % 5 == 4
-        fitting, checking = choose(records, ~held), choose(records, held)
-        for steps in sorted({steps for gear in GEARS.values() for steps in gear[kind]}):
-            name = f"{kind} {steps}"
-            networks[name] = [train(fitting, steps, seed, epochs) for seed in range(members)]
-            answers = np.stack([member.predict(checking) for member in networks[name]])
-            description[name] = {
-                "training_images": len(fitting["upper"]), "error": fit_likely(answers, checking, steps)
+    description: dict[str, Any] = {}
+    if kinds and output.is_file():
+        networks, description = load_network(output)
+    for kind in kinds or KINDS:
+        fitting, checking = split(list(files), kind)
+        for steps in steps_of(kind):
+            networks[f"{kind} {steps}"] = [train(fitting, steps, seed, epochs) for seed in range(members)]
+            description[f"{kind} {steps}"] = {
+                "training_images": len(fitting["upper"]), "records": [path.name for path in files],
             }  # fmt: skip
+        calibrate(networks, description, kind, checking)
         for gear in GEARS:
-            found, likely, steps, widths = ladder(networks, description, gear, kind, checking)
-            errors = relative_error(found, checking["stiffness"])
-            description[f"{gear} {kind}"] = {
-                "factor": conformal_factor(errors, likely), "held_out_median": float(np.median(errors)),
-                "held_out_95": float(np.percentile(errors, 95)), "mean_steps": float(steps.mean()),
-            }  # fmt: skip
             click.echo(f"{gear} {kind}: {description[f'{gear} {kind}']}")
         save_network(networks, output, description)
 

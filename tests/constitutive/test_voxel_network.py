@@ -134,10 +134,10 @@ def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     assert CliRunner().invoke(make, arguments).exit_code == 0  # makes what is missing, and only that
     with h5py.File(path, "r") as file:
         assert np.array_equal(file["000159/stiffness"][...], lost)
-    records, families = read_records([path], porous=False)
+    records, families = read_records([path], "solid")
     assert len(families) == 160
-    with pytest.raises(ValueError, match="with pores"):
-        read_records([path], porous=True)
+    with pytest.raises(ValueError, match="kind 'pores'"):
+        read_records([path], "pores")
     fitting, checking = choose(records, np.arange(160) < 120), choose(records, np.arange(160) >= 120)
     network = train(fitting, 1, seed=0, epochs=60, hidden=32)
     learned = np.median(relative_error(network.predict(checking), checking["stiffness"]))
