@@ -34,6 +34,7 @@ from .moduli import ModuliResult, moduli
 from .nonlinear_cell import CellPath, homogenize_path
 from .stability import ellipticity_limit, stability_map
 from .storage import load, save
+from .surface_elasticity import SurfaceFit, fit_surface, surface_term
 from .uniaxial import UniaxialStep, uniaxial
 
 __version__ = "0.1.0"
@@ -65,6 +66,7 @@ __all__ = [
     "PolynomialLaw",
     "PointResponse",
     "Response",
+    "SurfaceFit",
     "SymmetricLaw",
     "UniaxialStep",
     "VonMisesLaw",
@@ -79,6 +81,7 @@ __all__ = [
     "fit",
     "fit_parametric",
     "fit_paths",
+    "fit_surface",
     "guarantee_table",
     "guarantees",
     "hashin_shtrikman",
@@ -93,5 +96,6 @@ __all__ = [
     "rank_classes",
     "save",
     "stability_map",
+    "surface_term",
     "uniaxial",
 ]

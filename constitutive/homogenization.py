@@ -16,8 +16,8 @@ whatever displacements u_i stand when the iteration stops, with strains ε_i = E
   D_ij = <σ_i · C⁻¹ σ_j>, the bound is M D⁻¹ Mᵀ (minimum complementary energy).
 
 Both are off by the square of the error of the strains. Where a phase has no stiffness the lower one does not exist; it is
-replaced by upper − G/θ, with G_ij the residuals' product in the reference and θ the smallest Ritz value that the conjugate
-gradients have seen, and called estimated.
+replaced by the narrower of two estimates, and called estimated: upper − 2 G/θ, with G_ij the residuals' product in the
+reference and θ the smallest Ritz value that the conjugate gradients have seen, and upper − 2 (upper at half the steps − upper).
 """
 
 from __future__ import annotations

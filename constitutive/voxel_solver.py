@@ -20,6 +20,8 @@ from .voxel_grid import VoxelGrid
 CHUNK = 2**18
 #: Voxels above which the lower bound keeps no stresses of all six loads.
 _LARGE = 2**21
+#: Steps below which the falls of the upper bound are no guide to the next.
+_FEWEST = 8
 
 
 class PhaseField:
@@ -116,6 +118,8 @@ class Solve:
         self.iterations = torch.zeros(self.images, 6, dtype=torch.int64, device=grid.device)
         self.steps: list[list[list[tuple[float, float]]]] = [[[] for _ in range(6)] for _ in range(self.images)]
         self._started = False
+        #: Steps of all loads and upper bound, of each image, wherever `bounds` was asked for with pores.
+        self._uppers: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(self.images)]
         #: Voigt average, on whose scale a residual counts as zero.
         self.voigt = mean
 
@@ -280,8 +284,7 @@ class Solve:
             dual = symmetric(dual)
         upper_n, gap_n = upper.cpu().numpy(), gap.cpu().numpy()
         if not positive:
-            theta = 0.5 * self.smallest_ritz_value(image)
-            return _floor(upper_n - gap_n / theta), upper_n, False
+            return _floor(upper_n - self._estimated_gap(image, upper_n, gap_n)), upper_n, False
         if not stored:
             # C⁻¹ ≤ C₀⁻¹ / λ, the smallest eigenvalue λ over all phases
             dual = gap / self._smallest_ratio(image)
@@ -290,6 +293,23 @@ class Solve:
         mean_n = mean.cpu().numpy()
         lower = mean_n @ np.linalg.solve(complementary, mean_n.T)
         return 0.5 * (lower + lower.T), upper_n, True
+
+    def _estimated_gap(self, image: int, upper: np.ndarray, gap: np.ndarray) -> np.ndarray:
+        """What the upper bound of one image may still fall (6, 6): the smaller of two estimates.
+
+        One takes the smallest eigenvalue for half the smallest Ritz value, which is far too careful where the solid hangs
+        together by corners. The other is twice the fall over the second half of the steps. On 1,600 porous images the
+        smaller of both held for 99 in a hundred (`tests/benchmarks/pore_bracket.py`).
+        """
+        taken = int(self.iterations[image].sum())
+        known = self._uppers[image]
+        halves = [past for steps, past in known if 2 * steps <= taken]
+        known.append((taken, upper))
+        ritz = gap / (0.5 * self.smallest_ritz_value(image))
+        if not halves or taken < 6 * _FEWEST:
+            return ritz
+        fall = 2.0 * (halves[-1] - upper)
+        return fall if np.linalg.norm(fall) < np.linalg.norm(ritz) else ritz
 
     def trace(self, image: int, lower: bool = False) -> dict[str, np.ndarray]:
         """What a learned guess reads off one image now, each (6, 6) and turning with the image.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from constitutive.homogenization import homogenize
 from constitutive.moduli import moduli, voxel_stiffness
@@ -23,6 +28,8 @@ from constitutive.voxel_network import (
     guess,
     load_network,
     observe,
+    radau,
+    ritz_values,
     save_network,
 )
 from constitutive.voxel_solver import Solve
@@ -50,7 +57,7 @@ def random_network(steps: int) -> VoxelNetwork:
     """Weights large enough that the answer stands anywhere between the bounds."""
     torch.manual_seed(0)
     network = VoxelNetwork(steps, 16).requires_grad_(False)
-    network.weights.normal_()
+    network.weights.normal_(std=0.1)
     for part in network.body.parameters():
         part.mul_(2.0)
     return network
@@ -75,7 +82,7 @@ def test_every_cube_operation_and_shift(kind: str) -> None:
 
     def answer(turned: Microstructure) -> np.ndarray:
         with torch.no_grad():
-            return network.predict(observe(solve(turned, PHASES[kind]), 2))[0]
+            return network.predict(observe(solve(turned, PHASES[kind]), (2,)))[0]
 
     reference = answer(image)
     size = np.linalg.norm(reference)
@@ -100,7 +107,7 @@ def test_inside_the_bounds_whatever_the_weights(kind: str) -> None:
     for shift in (-30.0, 0.0, 30.0):
         network.shift.fill_(shift)
         with torch.no_grad():
-            trace = observe(solve(image, PHASES[kind]), 1)
+            trace = observe(solve(image, PHASES[kind]), (1,))
             found = network.predict(trace)[0]
         size = np.linalg.norm(found)
         assert np.allclose(found, found.T)
@@ -118,8 +125,6 @@ def test_the_rotations_are_the_group() -> None:
 
 def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     """A hundred and twenty small images beat one step and the middle of its bracket on images left out; the file comes back."""
-    from click.testing import CliRunner
-
     path = tmp_path / "images.h5"
     arguments = [str(path), "--number", "160", "--size", "6", "--porous", "false"]
     assert CliRunner().invoke(make, arguments).exit_code == 0
@@ -129,8 +134,10 @@ def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     assert CliRunner().invoke(make, arguments).exit_code == 0  # makes what is missing, and only that
     with h5py.File(path, "r") as file:
         assert np.array_equal(file["000159/stiffness"][...], lost)
-    records, _, porous = read_records([path])
-    assert len(porous) == 160 and not porous.any()
+    records, families = read_records([path], "solid")
+    assert len(families) == 160
+    with pytest.raises(ValueError, match="kind 'pores'"):
+        read_records([path], "pores")
     fitting, checking = choose(records, np.arange(160) < 120), choose(records, np.arange(160) >= 120)
     network = train(fitting, 1, seed=0, epochs=60, hidden=32)
     learned = np.median(relative_error(network.predict(checking), checking["stiffness"]))
@@ -138,10 +145,10 @@ def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     mean = np.median(relative_error(0.5 * (checking["upper"][:, 1] + checking["lower"][:, 1]), checking["stiffness"]))
     assert learned < 0.3 * upper and learned < 0.8 * mean, (learned, upper, mean)
     assert np.array_equal(train(fitting, 1, seed=0, epochs=2).weights, train(fitting, 1, seed=0, epochs=2).weights)
-    save_network({"fast solid": [network]}, tmp_path / "a.safetensors", {"note": 1})
+    save_network({"solid 1": [network]}, tmp_path / "a.safetensors", {"note": 1})
     again, description = load_network(tmp_path / "a.safetensors")
     assert description == {"note": 1}
-    assert np.array_equal(again["fast solid"][0].predict(checking), network.predict(checking))
+    assert np.array_equal(again["solid 1"][0].predict(checking), network.predict(checking))
 
 
 def test_records_are_what_the_gears_see() -> None:
@@ -152,7 +159,7 @@ def test_records_are_what_the_gears_see() -> None:
         labels, kept = one.image.compact()
         grid = VoxelGrid(one.image.shape, np.ones(3), "rotated", torch.device("cpu"))
         with torch.no_grad():
-            trace = observe(Solve(grid, torch.tensor(labels[None]), torch.tensor(one.table[kept][None])), 2)
+            trace = observe(Solve(grid, torch.tensor(labels[None]), torch.tensor(one.table[kept][None])), (2,))
         rows = {name: value[None] for name, value in row.items()}
         for got, wanted in zip(features(trace, 2), features(rows, 2), strict=True):
             assert np.allclose(got, wanted, atol=1e-5)
@@ -186,3 +193,72 @@ def test_guess_needs_its_model(tmp_path: Path) -> None:
         load_network(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="rotated"):
         moduli(generators.laminate(4).labels, {0: "E=1 nu=0.2", 1: "E=2 nu=0.2"}, gear="fast", scheme="hexahedra")
+
+
+def test_radau_bounds_what_is_left() -> None:
+    """With a node below the smallest eigenvalue the quadrature bounds the fall to come; above it, it need not."""
+    image = generators.gaussian_field(6, 0.6, 0.2, seed=1)
+    batch = solve(image, PHASES["contrast"])
+    trace = observe(batch, (1, 2, 3, 4, 5))
+    batch.advance(lambda product, *part: product <= 1e-24 * batch.first[part], 200)
+    smallest = batch.smallest_ritz_value(0)
+    exact = batch.trace(0)["upper"]
+    for steps in range(1, 6):
+        left = np.diagonal(trace["upper"][0, steps] - exact)
+        length, product = trace["length"][:, 1 : steps + 1], trace["product"][:, : steps + 1]
+        bound = radau(length, product, np.full((1, 6), 0.999 * smallest))[0]
+        assert np.all(bound >= left * (1.0 - 1e-9))
+        assert np.all(ritz_values(length, product) >= smallest * (1.0 - 1e-6))
+        wrong = radau(length, product, np.full((1, 6), 1.0))[0]
+    # the residual over the smallest eigenvalue is a bound as well, without what the steps know
+    assert np.all(bound < 0.7 * product[0, -1] / smallest)
+    assert np.any(wrong < left)
+
+
+def test_a_hard_image_takes_more_steps_and_an_easy_one_few() -> None:
+    """Pores of half the volume that hardly connect, and of a tenth in spheres."""
+    hard = generators.spinodoid(10, 0.4, wave_number=2.5, seed=4)
+    easy = generators.spheres(10, 0.9, 3, seed=1, overlap=True)
+    steps = [guess(solve(image, PHASES["pores"]), "accurate")[0].steps for image in (hard, easy)]
+    assert steps[0] > steps[1]
+
+
+def test_every_image_of_a_batch_is_guessed_as_alone() -> None:
+    images = [generators.spinodoid(8, share, wave_number=2.0, seed=4) for share in (0.45, 0.8)]
+    table = solve(images[0], PHASES["pores"]).table
+    labels = torch.tensor(np.stack([image.labels for image in images]).astype(np.int32))
+    grid = VoxelGrid((8, 8, 8), np.ones(3), "rotated", torch.device("cpu"))
+    together = guess(Solve(grid, labels, table.repeat(2, 1, 1, 1)), "accurate")
+    for image, found in zip(images, together, strict=True):
+        alone = guess(solve(image, PHASES["pores"]), "accurate")[0]
+        assert alone.steps == found.steps
+        assert np.allclose(alone.stiffness, found.stiffness, rtol=1e-8, atol=1e-9)
+
+
+def test_set_from_ranks_is_the_set_from_one(tmp_path: Path) -> None:
+    """Two MPI ranks, one process, and one that was stopped half-way write the same samples, bit for bit."""
+    if shutil.which("mpirun") is None:
+        pytest.skip("no mpirun on this machine")
+    arguments = ["--number", "48", "--size", "5", "--porous", "false"]
+    one, two, halves = (tmp_path / f"{name}.h5" for name in ("one", "two", "halves"))
+    assert CliRunner().invoke(make, [str(one), *arguments]).exit_code == 0
+    command = ["mpirun", "-n", "2", sys.executable, "-m", "constitutive.voxel_data", str(two), *arguments]
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    stopped = CliRunner().invoke(make, [str(halves), *arguments, "--part", "0", "--parts", "2"])
+    assert stopped.exit_code == 0 and not halves.exists() and "2 of 3 blocks" in stopped.output
+    assert CliRunner().invoke(make, [str(halves), *arguments]).exit_code == 0
+    for path in (two, halves):
+        assert not path.with_name(path.name + ".parts").exists()
+        with h5py.File(one, "r") as wanted, h5py.File(path, "r") as found:
+            assert set(wanted) == set(found) and len(wanted) == 48
+            for name in wanted:
+                assert set(wanted[name]) == set(found[name])
+                assert all(np.array_equal(wanted[name][key][...], found[name][key][...]) for key in wanted[name])
+    wrong = CliRunner().invoke(make, [str(one), "--number", "48", "--size", "6"])
+    assert wrong.exit_code != 0 and "another file name" in wrong.output
