@@ -142,6 +142,8 @@ class EquilibriumProblem:
         self._assembly = Assembly(assembly, residual, u, self.materials)
         self._residual_form, self._jacobian_form = self._assembly.residual_form, self._assembly.tangent_form
         self._matrix = petsc.create_matrix(self._jacobian_form)
+        # the diagonal of a held node that no cell of the form reaches has no entry yet
+        self._matrix.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
         self._condensed = [
             CondensedTangent(residual, u, material, material.mean_dilatation)
             for material in self.materials if material.mean_dilatation is not None
@@ -295,18 +297,20 @@ class EquilibriumProblem:
             local.array_w[:] = self.u.x.array
         if not self._update(tangent=True):
             return  # the solve itself will say so
+        self._assembly.set_matrix(self._matrix)
+        loose, held = self._matrix.getDiagonal().array_r == 0.0, self._held()
         self._assemble_matrix()
-        diagonal = np.where(held := self._held(), 0.0, self._matrix.getDiagonal().array_r)
+        diagonal = np.where(held, 0.0, self._matrix.getDiagonal().array_r)
         norm = np.sqrt(self.comm.allreduce(float(diagonal @ diagonal)))
         nodes = self.space.tabulate_dof_coordinates()[: self._owned // self.dim].copy()
         nodes[:, : self.dim] += self.u.x.array[: self._owned].reshape(-1, self.dim)
         reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
         self.comm.Allreduce(MPI.IN_PLACE, reach, op=MPI.MAX)
         spacing = float(np.max(reach[:3] + reach[3:])) / (self._x.getSize() / self.dim) ** (1 / self.dim)
-        self._check_stiffness(self._matrix.getDiagonal().array_r == 0.0, nodes)
+        self._check_stiffness(loose & ~held, nodes)
         work = self._x.duplicate()
         scale = norm / np.sqrt(self._x.getSize())
-        free = free_rigid_motions(self._matrix, work, nodes, held, scale, self.dim, self._axisymmetric)
+        free = free_rigid_motions(self._matrix, work, nodes, held, loose, scale, self.dim, self._axisymmetric)
         if free:
             raise ValueError(
                 f"EquilibriumProblem: expected boundary conditions (or springs) that hold the body, got {len(free)} "

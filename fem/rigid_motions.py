@@ -40,8 +40,9 @@ def rigid_motions(nodes: np.ndarray, dim: int, axisymmetric: bool = False) -> tu
 
 
 def free_rigid_motions(
-    matrix: Any, vector: Any, nodes: np.ndarray, held: np.ndarray, scale: float, dim: int, axisymmetric: bool
-) -> list[str]:
+    matrix: Any, vector: Any, nodes: np.ndarray, held: np.ndarray, loose: np.ndarray, scale: float, dim: int,
+    axisymmetric: bool,
+) -> list[str]:  # fmt: skip
     """Rigid motions that no boundary condition and no stiffness resists.
 
     Parameters
@@ -52,6 +53,8 @@ def free_rigid_motions(
         Present coordinates of the nodes of this rank.
     held : array (dim n,) of bool
         Which of their components carry boundary conditions.
+    loose : array (dim n,) of bool
+        Which of them no stiffness reaches: holding these holds nothing.
     scale : float
         Typical diagonal entry of the stiffness.
     dim, axisymmetric
@@ -69,7 +72,8 @@ def free_rigid_motions(
     size = np.sqrt(comm.allreduce(float(np.sum(arm**2))) / count) or 1.0
     modes, names = rigid_motions(arm / size, dim, axisymmetric)
     whole = comm.allreduce(modes @ modes.T)
-    fixed = comm.allreduce(modes[:, held] @ modes[:, held].T)
+    holding = held & ~loose
+    fixed = comm.allreduce(modes[:, holding] @ modes[:, holding].T)
     # motions that vanish on every held component: the null space of `fixed`, measured against the whole body
     values, vectors = scipy.linalg.eigh(fixed, whole + 1e-14 * np.trace(whole) * np.eye(len(whole)))
     free = vectors[:, values < 1e-12]
@@ -77,7 +81,7 @@ def free_rigid_motions(
         return []
     images = []
     for combination in free.T:
-        vector.array_w[:] = combination @ modes
+        vector.array_w[:] = np.where(held, 0.0, combination @ modes)
         images.append((matrix * vector).array.copy())
     stacked = np.array(images)
     gram = comm.allreduce(stacked @ stacked.T)
