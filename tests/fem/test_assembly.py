@@ -16,7 +16,7 @@ from constitutive import VonMisesLaw
 from constitutive.laws.law import Law
 from crystals import PointGroup
 from crystals.rotations import random_rotations
-from fem import EquilibriumProblem, NotConverged, QuadratureMaterial
+from fem import EquilibriumProblem, QuadratureMaterial
 from fem import assembly as room
 
 
