@@ -86,6 +86,7 @@ class Evaluator:
         self._of: tuple[Any, ...] = ()
         self._library: Any = None
         self._compiled: Any = None
+        self._streams: dict[Any, ChunkStream] = {}
         if backend == "c":
             self._build()
             if self._library is None:
@@ -95,7 +96,6 @@ class Evaluator:
             raise ValueError(
                 f"Evaluator: not supported: {type(law).__name__} through {how}, for its state or inputs. Use backend='torch'."
             )
-        self._streams: dict[Any, ChunkStream] = {}
         if backend == "compiled":
             self._compiled = torch.compile(law._evaluate, dynamic=False)
 

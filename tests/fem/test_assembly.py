@@ -151,14 +151,12 @@ def test_internal_variables(cube) -> None:
         def apply(t: float, moved: fem.Constant = moved) -> None:
             moved.value = (0.01 * t, 0.02 * t, 0.0)
 
-        steps = problem.steps(apply, [1.0, -0.5], progress=False)
-        found.append((next(steps).iterations, u.x.array.copy()))
-        # from a point on the yield surface rounding decides whether the first tangent is plastic: the end is the same
-        next(steps)
-        found.append((0, u.x.array.copy()))
+        # one way only: on the yield surface rounding decides whether the first tangent of the way back is plastic
+        (step,) = problem.steps(apply, [1.0], progress=False)
+        found.append((step.iterations, u.x.array.copy()))
         assert np.abs(material.state).max() > 1e-3
-    for (iterations, ours), (others, theirs) in zip(found[:2], found[2:], strict=True):
-        assert iterations == others and np.abs(ours - theirs).max() < 1e-12 * np.abs(theirs).max()
+    (iterations, ours), (others, theirs) = found
+    assert iterations == others > 3 and np.abs(ours - theirs).max() < 1e-12 * np.abs(theirs).max()
 
 
 def counted(material: QuadratureMaterial, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
