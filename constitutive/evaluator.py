@@ -15,8 +15,9 @@ from crystals.rotations import check_rotation, mandel_rotation
 from .laws.law import INVALID, Law, Response
 from .laws.precomputed import PrecomputedLaw
 from .laws.strain_measure import sandwich
+from .streaming import ChunkStream
 
-BACKENDS = ("auto", "torch", "compiled", "c")
+BACKENDS = ("auto", "torch", "compiled", "c", "stream")
 #: Points after which 'auto' has a law compiled to C: evaluating so many in torch takes about as long as compiling.
 WORTHWHILE = 2**17
 #: Largest disagreement with torch, in the norm of `constitutive.audit.relative_errors`, at which a library is used.
@@ -38,9 +39,11 @@ class Evaluator:
     law : Law
     backend : str
         'torch': closed formulas in torch, on the device of the law. 'compiled': the same through `torch.compile`, which
-        takes a minute. 'c': generated C (see `constitutive.ckernel`), on the CPU. 'auto': torch for the first `WORTHWHILE`
-        points of a law whose parameters stay as they are, C from then on; torch for laws that cannot be written in C,
-        on other devices than the CPU, and where there is no compiler (said once, on stderr).
+        takes a minute. 'c': generated C (see `constitutive.ckernel`), on the CPU. 'stream': torch on the device of the law,
+        in chunks that travel there and back while others are computed (see `constitutive.streaming`; never run on a GPU),
+        for strains on the host; strains on the device are evaluated there and stay. 'auto': torch for the first `WORTHWHILE`
+        points of a law whose parameters stay as they are, C from then on; torch for laws that cannot be written in C
+        and where there is no compiler (said once, on stderr), 'torch' on a GPU.
     threads : int
         Threads that share the points of one call: 1 by default, so that MPI ranks do not fight for cores. The torch
         backends keep torch's own number (`torch.set_num_threads`).
@@ -53,7 +56,7 @@ class Evaluator:
     Attributes
     ----------
     backend : str
-        What the next call will use: 'torch', 'compiled' or 'c'.
+        What the next call will use: 'torch', 'compiled', 'c' or 'stream'.
 
     Raises
     ------
@@ -83,21 +86,22 @@ class Evaluator:
         self._of: tuple[Any, ...] = ()
         self._library: Any = None
         self._compiled: Any = None
+        self._streams: dict[Any, ChunkStream] = {}
         if backend == "c":
             self._build()
             if self._library is None:
                 raise ValueError(f"Evaluator: expected a law and a machine for C, got none: {self._reason}")
+        if backend in ("compiled", "stream") and (law.state_width or law.input_names):
+            how = "torch.compile" if backend == "compiled" else "streams"
+            raise ValueError(
+                f"Evaluator: not supported: {type(law).__name__} through {how}, for its state or inputs. Use backend='torch'."
+            )
         if backend == "compiled":
-            if law.state_width or law.input_names:
-                raise ValueError(
-                    f"Evaluator: not supported: {type(law).__name__} through torch.compile, for its state or inputs. "
-                    "Use backend='torch'."
-                )
             self._compiled = torch.compile(law._evaluate, dynamic=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy of a law finds its own library
-        kept = {**self.__dict__, "_library": None, "_compiled": None, "_of": (), "_seen": 0}
+        kept = {**self.__dict__, "_library": None, "_compiled": None, "_streams": {}, "_of": (), "_seen": 0}
         return {**kept, "_asked": "auto" if self._asked == "compiled" else self._asked}
 
     def __repr__(self) -> str:
@@ -110,7 +114,7 @@ class Evaluator:
         self._refresh()
         if self._library is not None or self._asked == "c":
             return "c"
-        return "compiled" if self._compiled is not None else "torch"
+        return self._asked if self._asked == "stream" else "compiled" if self._compiled is not None else "torch"
 
     def response(
         self,
@@ -132,6 +136,7 @@ class Evaluator:
         if not same or self._of[2:] != (law.max_strain, law.device.type):
             self._of = (fixed, law.domain, law.max_strain, law.device.type)
             self._seen, self._library = 0, None
+            self._streams.clear()  # a recorded graph reads the parameters where they were
 
     def _build(self) -> None:
         """Compile the law, or say why not."""
@@ -194,6 +199,8 @@ class Evaluator:
                 raise ValueError(f"Evaluator: expected a law and a machine for C, got none: {self._reason}")
         if self._library is not None and strain.device.type == "cpu":
             return self._in_c(self._library, strain, memory, tangent, rotation, self.tangent_dtype)
+        if self._asked == "stream" and strain.device.type == "cpu":
+            return self._in_stream(strain, memory, tangent, rotation, self.tangent_dtype)
         return self._in_chunks(strain, memory, inputs, dt, tangent, rotation, self.tangent_dtype)
 
     def _in_c(
@@ -222,31 +229,71 @@ class Evaluator:
         with torch.no_grad():
             for start in range(0, n, chunk):
                 part = slice(start, start + chunk)
-                local, turn = strain[part].to(device), None
+                turn = None
                 if rotation is not None:
                     turn = sandwich(*2 * ((rotation if rotation.ndim == 2 else rotation[part]).to(device),))
-                    local = (local[:, None, :] @ turn)[:, 0]
-                before, at = memory[part].to(device), inputs[part].to(device)
-                flag = law._status_at(local, at)
-                if law.state_width or law.input_names:
-                    flag[~(torch.isfinite(before).all(dim=1) & torch.isfinite(at).all(dim=1))] = INVALID
-                bad = flag == INVALID
-                zero = torch.zeros((), dtype=local.dtype, device=device)
-                local, before, at = (torch.where(bad[:, None], zero, part_of) for part_of in (local, before, at))
-                w, s, c, after, failed = self._step(local, before, at, dt, tangent, chunk)
-                if failed is not None:
-                    flag[failed] = INVALID
-                    bad = flag == INVALID
-                if turn is not None:
-                    s, c = (turn @ s[:, :, None])[:, :, 0], None if c is None else _turned(turn, c)
-                nan = torch.full((), float("nan"), dtype=w.dtype, device=device)
-                energy[part] = torch.where(bad, nan, w)
-                stress[part] = torch.where(bad[:, None], nan, s)
+                local = (strain[part].to(device), memory[part].to(device), inputs[part].to(device))
+                w, s, c, after, flag = self._one_chunk(*local, dt, tangent, turn, chunk)
+                energy[part], stress[part], memory[part], status[part] = w, s, after, flag
                 if stiffness is not None and c is not None:
-                    stiffness[part] = torch.where(bad[:, None], nan, c)
-                memory[part] = torch.where(bad[:, None], nan, after)
-                status[part] = flag
+                    stiffness[part] = c
         return Response(energy, stress, stiffness, memory, status)
+
+    def _one_chunk(
+        self, strain: Tensor, state: Tensor, inputs: Tensor, dt: float, tangent: bool, turn: Tensor | None, chunk: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        """Energy, stress, tangent, state and status of a chunk; `turn` is the Mandel matrix of Q."""
+        law = self.law
+        if turn is not None:
+            strain = (strain[:, None, :] @ turn)[:, 0]
+        flag = law._status_at(strain, inputs)
+        if law.state_width or law.input_names:
+            flag[~(torch.isfinite(state).all(dim=1) & torch.isfinite(inputs).all(dim=1))] = INVALID
+        bad = flag == INVALID
+        zero = torch.zeros((), dtype=strain.dtype, device=strain.device)
+        strain, state, inputs = (torch.where(bad[:, None], zero, part) for part in (strain, state, inputs))
+        w, s, c, after, failed = self._step(strain, state, inputs, dt, tangent, chunk)
+        if failed is not None:
+            flag[failed] = INVALID
+            bad = flag == INVALID
+        if turn is not None:
+            s, c = (turn @ s[:, :, None])[:, :, 0], None if c is None else _turned(turn, c)
+        nan = torch.full((), float("nan"), dtype=w.dtype, device=w.device)
+        s, after = (torch.where(bad[:, None], nan, part) for part in (s, after))
+        return torch.where(bad, nan, w), s, None if c is None else torch.where(bad[:, None], nan, c), after, flag
+
+    def _in_stream(
+        self, strain: Tensor, memory: Tensor, tangent: bool, rotation: Tensor | None, dtype: np.dtype
+    ) -> Response:
+        law, n = self.law, len(strain)
+        chunk = self.chunk or (law.chunk_gpu if law.device.type == "cuda" else law.chunk_cpu)
+        kind = torch.float32 if dtype == np.float32 else torch.float64
+        outputs = [
+            (1, torch.float64),
+            (6, torch.float64),
+            (1, torch.int8),
+            *([(law.tangent_entries, kind)] if tangent else []),
+        ]
+        turned = rotation is not None
+        rows = [strain] if rotation is None else [strain, rotation.expand(n, 3, 3).reshape(n, 9)]
+        stream = self._streams.get((chunk, tangent, turned, kind))
+        if stream is None:
+
+            def evaluate(rows: Tensor) -> list[Tensor]:
+                turn = sandwich(*2 * (rows[:, 6:].reshape(-1, 3, 3),)) if turned else None
+                none = rows[:, :0]
+                w, s, c, _, flag = self._one_chunk(rows[:, :6], none, none, 0.0, tangent, turn, chunk)
+                found = [w[:, None], s, flag[:, None]]
+                return found if c is None else [*found, c]
+
+            with torch.no_grad():
+                stream = ChunkStream(evaluate, chunk, 6 + 9 * turned, outputs, law.device)
+            self._streams[chunk, tangent, turned, kind] = stream
+        answers = [torch.empty(n, k, dtype=of) for k, of in outputs]
+        with torch.no_grad():
+            stream.run(rows, answers)
+        energy, stress, status, *stiffness = answers
+        return Response(energy[:, 0], stress, stiffness[0] if tangent else None, memory, status[:, 0])
 
     def _step(self, strain: Tensor, state: Tensor, inputs: Tensor, dt: float, tangent: bool, chunk: int) -> Any:
         if self._compiled is None:

@@ -104,7 +104,7 @@ class Assembly:
         if self.fused:
             self._residual = versions.compile_form(rest) if rest.integrals() else None
         if self._parts:
-            form = expand_derivatives(tangent_form(rest, u, others)) if rest.integrals() else rest
+            form: Any = expand_derivatives(tangent_form(rest, u, others)) if rest.integrals() else rest
             self._tangent = None if form.empty() else versions.compile_form(form)
         self.description = _in_words(len(self._parts), self.fused, self._tangent is not None, reasons, how)
 
@@ -136,7 +136,10 @@ def _without_work(residual: Any, material: QuadratureMaterial) -> tuple[Any, str
     (work,) = material.virtual_work(residual.arguments()[0]).integrals()
     found = [part for part in residual.integrals() if material.stress in extract_coefficients(part.integrand())]
     if len(found) != 1 or found[0] != work:
-        return residual, "not supported: a virtual work that does not stand in the residual as virtual_work(v) gives it."
+        return (
+            residual,
+            "not supported: a virtual work that does not stand in the residual as virtual_work(v) gives it.",
+        )
     return ufl.Form([part for part in residual.integrals() if part is not found[0]]), ""
 
 

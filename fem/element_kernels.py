@@ -27,7 +27,10 @@ class _Region(ctypes.Structure):
 
     _fields_ = [
         ("cells", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("nodes", "corners", "points", "x", "u", "stress", "tangent", "rotation")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("nodes", "corners", "points", "x", "u", "stress", "tangent", "rotation")
+        ),
         *((name, ctypes.c_int64) for name in ("rotation_stride", "outside", "invalid")),
     ]
 
@@ -83,7 +86,9 @@ class ElementKernels:
             for name, array in (("BASIS", basis), ("GEOMETRY", geometry), ("WEIGHTS", weights))
         )
         kernel = files("fem").joinpath("element.c").read_text(encoding="utf-8")
-        self._library = ctypes.CDLL(str(build("\n".join([law_source, head, kernel]), f"{what}, {basis.shape[1]} nodes")))
+        self._library = ctypes.CDLL(
+            str(build("\n".join([law_source, head, kernel]), f"{what}, {basis.shape[1]} nodes"))
+        )
         self._library.element_prepare()
         index_map = space.dofmap.index_map
         self._owned, self._local = index_map.size_local, index_map.size_local + index_map.num_ghosts
@@ -171,7 +176,11 @@ class ElementKernels:
         first = np.repeat(starts, counts) + 3 * (
             np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         )
-        if len(columns) != 9 * len(first) or np.any(columns[first] % 3) or np.any(columns[first + 2] != columns[first] + 2):
+        if (
+            len(columns) != 9 * len(first)
+            or np.any(columns[first] % 3)
+            or np.any(columns[first + 2] != columns[first] + 2)
+        ):
             return None, None
         keys = np.repeat(np.arange(len(starts)), counts) * len(starts) + columns[first] // 3
         nodes = self._nodes[: self._inner].astype(np.int64)

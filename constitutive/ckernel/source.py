@@ -101,7 +101,10 @@ def unsupported(law: Law) -> str | None:
 
 def shared_source() -> str:
     """What all laws share (vectors of lanes, Mandel components), for kernels that need no law."""
-    return _template().split("#define UNUSED")[0].replace("@TITLE@", "Shared by all laws") + "#define UNUSED(x) ((void)(x))\n"
+    return (
+        _template().split("#define UNUSED")[0].replace("@TITLE@", "Shared by all laws")
+        + "#define UNUSED(x) ((void)(x))\n"
+    )
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from constitutive import Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, VonMisesLaw, evaluator
+from constitutive import Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, VonMisesLaw, evaluator, streaming
 from constitutive.audit import relative_errors, sample_strains
 from constitutive.ckernel import library
 from crystals import PointGroup, mandel
@@ -232,6 +233,90 @@ def test_orientation_of_a_law_with_a_state() -> None:
     assert np.any(straight.state != 0.0)
     assert np.allclose(turned.stress, straight.stress, atol=1e-12)
     assert np.allclose(turned.tangent, straight.tangent, atol=1e-11)
+
+
+def test_compiled_torch_is_torch() -> None:
+    """Of the law that compiles fastest; `tests/benchmarks/evaluator.py` prints it for a network."""
+    law = NeoHookeanLaw(40.0, 60.0)
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler, and there is none")
+    compiled, plain = Evaluator(law, "compiled", chunk=128), Evaluator(law, "torch")
+    assert compiled.backend == "compiled" and "backend='compiled'" in repr(compiled)
+    for n in (0, 1, 127, 300):  # a last chunk that is not whole is filled up
+        ours, theirs = compiled.response(STRAIN[:n]), plain.response(STRAIN[:n])
+        assert difference(law, ours, theirs, STRAIN[:n]) < 1e-13 if n else ours.stress.shape == (0, 6)
+        assert np.array_equal(ours.status, theirs.status)
+    alone = compiled.response(STRAIN, tangent=False)
+    assert alone.tangent is None and np.abs(alone.stress - theirs.stress).max() < 1e-13 * 100.0
+    with pytest.raises(ValueError, match="not supported: VonMisesLaw through torch.compile"):
+        Evaluator(VonMisesLaw(200.0, 0.3, 0.2), "compiled")
+
+
+class TestStream:
+    """Chunks through a device in two slots; on the CPU all of it runs but the CUDA calls themselves."""
+
+    @pytest.mark.parametrize("n", [0, 1, 64, 65, 300])
+    @pytest.mark.parametrize("turns", ["none", "one", "each"])
+    def test_is_torch(self, n: int, turns: str) -> None:
+        law = some_law()
+        strain, turn = STRAIN[:n].copy(), {"none": None, "one": TURNS[0], "each": TURNS[:n]}[turns]
+        strain[n // 2 : n // 2 + 1] = np.nan
+        stream, plain = Evaluator(law, "stream", chunk=64), Evaluator(law, "torch")
+        assert stream.backend == "stream"
+        for tangent in (True, False, True):
+            ours = stream.response(strain, tangent=tangent, orientation=turn)
+            theirs = plain.response(strain, tangent=tangent, orientation=turn)
+            assert np.array_equal(ours.status, theirs.status) and (ours.tangent is None) is not tangent
+            for a, b in zip(ours[: 2 + tangent], theirs[: 2 + tangent], strict=True):
+                assert a.shape == b.shape and np.allclose(a, b, rtol=1e-13, atol=1e-12, equal_nan=True)
+
+    def test_slots_take_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A chunk is under way while the next is filled in; negative control: with one slot for both, chunks are lost."""
+        under_way: list[int] = []
+        run = streaming._Slot.compute
+
+        def watched(slot: object, evaluate: object) -> None:
+            under_way.append(sum(other.under_way is not None for other in stream._slots))
+            run(slot, evaluate)
+
+        monkeypatch.setattr(streaming._Slot, "compute", watched)
+        stream = streaming.ChunkStream(lambda rows: [2.0 * rows], 3, 2, [(2, torch.float64)], torch.device("cpu"))
+        rows, answer = (
+            torch.arange(20.0, dtype=torch.float64).reshape(10, 2),
+            torch.full((10, 2), -1.0, dtype=torch.float64),
+        )
+        stream.run([rows], [answer])
+        assert torch.equal(answer, 2.0 * rows) and under_way == [0, 1, 1, 1]
+        monkeypatch.setattr(streaming.ChunkStream, "_collect", lambda *_: None)
+        stream.run([rows + 1.0], [answer])
+        assert torch.equal(answer, 2.0 * rows)
+
+    def test_parameters_that_change(self) -> None:
+        law = some_law()
+        stream = Evaluator(law, "stream", chunk=64)
+        before = stream.response(STRAIN)
+        with torch.no_grad():
+            law.network.last.mul_(1.5)
+        after = stream.response(STRAIN)
+        assert difference(law, before, after) > 1e-3
+        assert difference(law, after, Evaluator(law, "torch").response(STRAIN)) < 1e-13
+
+    def test_float32_tangent_and_mistakes(self) -> None:
+        law = some_law()
+        single = Evaluator(law, "stream", chunk=64, tangent_dtype=np.float32).response(STRAIN)
+        assert single.tangent.dtype == np.float32 and single.stress.dtype == np.float64
+        assert difference(law, single, Evaluator(law, "torch").response(STRAIN)) < 1e-5
+        with pytest.raises(ValueError, match="not supported: VonMisesLaw through streams"):
+            Evaluator(VonMisesLaw(200.0, 0.3, 0.2), "stream")
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the stream's CUDA calls have never run")
+    def test_on_a_gpu(self) -> None:
+        law = some_law()
+        there = copy.deepcopy(law).cuda()
+        ours = Evaluator(there, "stream", chunk=64).response(STRAIN, orientation=TURNS)
+        assert difference(law, ours, law.response(STRAIN, orientation=TURNS)) < 1e-13
+        on_device = there.response(torch.from_numpy(STRAIN).cuda())
+        assert on_device.stress.device.type == "cuda"
 
 
 _MILLIONS = """

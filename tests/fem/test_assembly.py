@@ -16,7 +16,7 @@ from constitutive import VonMisesLaw
 from constitutive.laws.law import Law
 from crystals import PointGroup
 from crystals.rotations import random_rotations
-from fem import EquilibriumProblem, NotConverged, QuadratureMaterial
+from fem import EquilibriumProblem, QuadratureMaterial
 from fem import assembly as room
 
 
@@ -145,21 +145,18 @@ def test_internal_variables(cube) -> None:
         material = QuadratureMaterial(VonMisesLaw(80.0, 0.3, 0.2, isotropic=2.0), u, kinematics="small")
         moved = fem.Constant(space.mesh, np.zeros(3))
         bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(moved, right, space)]
-        problem = EquilibriumProblem(
-            material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs, assembly=how
-        )
+        residual, options = material.virtual_work(ufl.TestFunction(space)), {"snes_rtol": 1e-14}
+        problem = EquilibriumProblem(residual, u, [material], bcs=bcs, petsc_options=options, assembly=how)
 
         def apply(t: float, moved: fem.Constant = moved) -> None:
             moved.value = (0.01 * t, 0.02 * t, 0.0)
 
-        steps = problem.steps(apply, [1.0, -0.5], progress=False)
-        found.append((next(steps).iterations, u.x.array.copy()))
-        # from a point on the yield surface rounding decides whether the first tangent is plastic: the end is the same
-        next(steps)
-        found.append((0, u.x.array.copy()))
+        # one way only: on the yield surface rounding decides whether the first tangent of the way back is plastic
+        (step,) = problem.steps(apply, [1.0], progress=False)
+        found.append((step.iterations, u.x.array.copy()))
         assert np.abs(material.state).max() > 1e-3
-    for (iterations, ours), (others, theirs), digits in zip(found[:2], found[2:], (1e-12, 1e-9), strict=True):
-        assert iterations == others and np.abs(ours - theirs).max() < digits * np.abs(theirs).max()
+    (iterations, ours), (others, theirs) = found
+    assert iterations == others > 3 and np.abs(ours - theirs).max() < 1e-12 * np.abs(theirs).max()
 
 
 def counted(material: QuadratureMaterial, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
