@@ -95,7 +95,7 @@ class _Path:
         self.x = problem._x.duplicate()
         self.x.array_w[:] = problem.u.x.array[: problem._owned]
         self.b, self.shifted, self.q, self.tangent, self.du = (self.x.duplicate() for _ in range(5))
-        self.length: float | None = None
+        self.length = self.longest = 0.0
         self.before: Any = None
 
     def _residual(self, value: float, b: Any) -> float:
@@ -136,7 +136,7 @@ class _Path:
             for cuts in range(max_cuts + 1):  # noqa: B007
                 start.copy(self.x)
                 self._linearise(value)
-                if self.length is None:
+                if self.length == 0.0:
                     self._check_load(value)
                     self._residual(value, self.b)
                     self.length = abs(self.first) * self.tangent.norm()
@@ -174,7 +174,6 @@ class _Path:
 
     def _one(self, value: float) -> tuple[float, int, float] | None:
         """Load, iterations and relative residual of one step from x, or None."""
-        assert self.length is not None
         # forward is where the last step went; at the beginning, where the load's sign says
         along = self.first if self.before is None else float(self.before.dot(self.tangent))
         change = float(np.copysign(self.length / self.tangent.norm(), along))
