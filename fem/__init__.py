@@ -23,6 +23,7 @@ except ImportError as error:
         "them up. The packages crystals and constitutive work without."
     ) from error
 
+from .arc_length import ArcStep, arc_length_steps
 from .diagnosis import NotConverged, OutOfRange
 from .material import QuadratureMaterial
 from .orientation import orientation_from_voxels
@@ -32,6 +33,7 @@ from .steps import Step
 from .tagged_mesh import TaggedMesh, read_mesh
 
 __all__ = [
+    "ArcStep",
     "EquilibriumProblem",
     "NotConverged",
     "OutOfRange",
@@ -39,6 +41,7 @@ __all__ = [
     "Solution",
     "Step",
     "TaggedMesh",
+    "arc_length_steps",
     "orientation_from_voxels",
     "read_mesh",
     "write_points",

@@ -148,11 +148,12 @@ def write_vtx(where: str, mesh: Any, path: Any, functions: list[Any], time: floa
     """Write functions of one element to ADIOS2's VTX format, where DOLFINx was built with it."""
     from dolfinx import io
 
-    if not getattr(io, "VTXWriter", None):
+    writer: Any = getattr(io, "VTXWriter", None)
+    if writer is None:
         raise ValueError(
             f"{where}: expected a DOLFINx with ADIOS2, got {dolfinx.__version__} without. Use write_xdmf, which ParaView opens too."
         )
-    with io.VTXWriter(mesh.comm, str(path), functions, engine="BP4") as file:
+    with writer(mesh.comm, str(path), functions, engine="BP4") as file:
         file.write(time)
 
 

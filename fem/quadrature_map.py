@@ -101,6 +101,7 @@ class LawMaterial:
         matrix = mandel.unpack_upper(entries) if self.law.tangent_entries == 21 else entries.reshape(-1, 6, 6)
         found = {"Strain": strain.copy(), "Stress": stress}
         for (name, _), k in zip(self._parts, order, strict=True):
+            assert isinstance(self.law, HistoryLaw)
             found[name] = self.law.state_part(answer.state, name)[:, k]
         self.data_manager.s1 = found
         internal = [found[name] for name, _ in self._parts]

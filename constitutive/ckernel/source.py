@@ -25,7 +25,7 @@ from ..laws.domain import REACH
 from ..laws.law import Law
 from ..laws.polynomial import PolynomialLaw, PolynomialMap
 from ..laws.symmetric import SymmetricLaw
-from ..laws.symmetric_network import AveragedNetwork, DirectionalNetwork, InvariantNetwork
+from ..laws.symmetric_network import AveragedNetwork, DirectionalNetwork, InvariantNetwork, NoNetwork
 from .networks import average, directions, invariants, product
 from .polynomials import Monomials, array, number, single
 
@@ -170,6 +170,20 @@ def _table_rows(table: PolynomialMap) -> list[tuple[int, ...]]:
     return rows
 
 
+def _nothing(_network: NoNetwork) -> str:
+    """`raw` of a law that is its polynomial."""
+    return """static void raw(const v *x, v *w, v *s, v *c)
+{
+    UNUSED(x);
+    *w = ALL(0.0);
+    for (int i = 0; i < 6; i++)
+        s[i] = ALL(0.0);
+    for (int i = 0; c && i < 21; i++)
+        c[i] = ALL(0.0);
+}
+"""
+
+
 def _law(law: SymmetricLaw | PolynomialLaw) -> str:
     """What `kernel.c` leaves to the law: its constants, `outside`, `at_reference` and `standard`."""
     frame = law.group.frame
@@ -197,7 +211,9 @@ static NOINLINE void standard(const reference *rest, const v *x, v *w, v *s, v *
 }
 """
         )
-    networks = {InvariantNetwork: invariants, AveragedNetwork: average, DirectionalNetwork: directions}
+    networks = {
+        InvariantNetwork: invariants, AveragedNetwork: average, DirectionalNetwork: directions, NoNetwork: _nothing,
+    }  # fmt: skip
     text += networks[type(law.network)](law.network)
     fixed = law.fixed
     text += single("polynomial", fixed.polynomial, fixed.constants.numpy())

@@ -26,8 +26,8 @@ class VonMisesLaw(HistoryLaw):
     State: plastic strain εp (6, traceless) and accumulated plastic strain r (1). `energy` is the free energy
     ½ (ε − εp)·C·(ε − εp) + ⅓ h |εp|² + ∫ R dr, without what has been dissipated.
 
-    Not this law: finite strain (wrap it in `LogarithmicStrainLaw`), rate dependence (`dt` is ignored), anisotropy, crystal slip; `InternalVariableLaw` has
-    rate and anisotropy.
+    Not this law: rate dependence (`dt` is ignored), anisotropy, crystal slip; `InternalVariableLaw` has rate and
+    anisotropy. Wrapped in `LogarithmicStrainLaw` it serves at finite strain.
 
     Parameters
     ----------

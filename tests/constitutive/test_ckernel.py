@@ -53,6 +53,12 @@ def error(law: SymmetricLaw | PolynomialLaw, strain: np.ndarray = STRAIN) -> flo
     return relative_errors(law, strain, ours.stress - theirs.stress, difference)
 
 
+@pytest.mark.parametrize("measure", [1.0, 0.3])
+def test_c_is_torch_where_a_fit_chose_no_network(measure: float) -> None:
+    """Few data leave a law its polynomial alone."""
+    assert error(some_law("m-3m", "none", measure=measure, widths=())) < 1e-13
+
+
 @pytest.mark.parametrize(
     ("symbol", "measure"), [(symbol, (1.0, -1.0, 0.3)[i % 3]) for i, symbol in enumerate(STRAIN_CLASSES)]
 )
