@@ -22,7 +22,9 @@ CUTOFF = 6.0
 SPRINGS = ((4.0, 0.02, False), (4.0, 0.2, False), (8.0, 0.02, False), (8.0, 0.2, False), (8.0, 0.05, True))
 _DEGREES = (2, 3, 4, 6)
 #: Columns of the elements' table that are averaged over bonds.
-_BONDED = tuple(ELEMENT_COLUMNS.index(name) for name in ("X", "bulk_modulus", "electron_affinity", "valence", "d_bonds", "p_bonds"))  # fmt: skip
+_BONDED = tuple(
+    ELEMENT_COLUMNS.index(name) for name in ("X", "bulk_modulus", "electron_affinity", "valence", "d_bonds", "p_bonds")
+)
 
 
 def crystal_descriptors(structure: Any) -> np.ndarray:
@@ -142,7 +144,7 @@ def _spring_moduli(
         hessian[diagonal, diagonal] += np.add.reduceat(matrix, sites, axis=0)
         hessian = hessian.transpose(0, 2, 1, 3).reshape(3 * count, 3 * count)
         # moving all atoms together costs nothing
-        hessian += np.trace(hessian) / (3 * count) * np.kron(np.ones((count, count)) / count, np.eye(3))
+        hessian += strength.sum() / count * np.kron(np.ones((count, count)) / count, np.eye(3))
         moved = -np.add.reduceat(pull, sites, axis=0).reshape(3 * count, 6)
         born = 0.5 * np.tensordot(distance[:, None, None] * turn, pull, axes=((0, 1), (0, 1))) / volume
         clamped.append(born)

@@ -130,7 +130,8 @@ def imputed_properties(scaled: bool = True) -> np.ndarray:
     known = slice(1, _LARGEST_KNOWN + 1)
     mean, spread = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
     rows = (table - mean) / spread
-    causes = np.c_[np.ones(size), shells, np.nan_to_num(rows[:, [_IMPUTED.index(n) for n in ("X", "mendeleev_no", "row", "group")]])]  # fmt: skip
+    few = [_IMPUTED.index(name) for name in ("X", "mendeleev_no", "row", "group")]
+    causes = np.c_[np.ones(size), shells, np.nan_to_num(rows[:, few])]
     for column in rows.T:
         there = np.flatnonzero(np.isfinite(column[known])) + 1
         matrix = causes[there].T @ causes[there] + np.eye(causes.shape[1])
