@@ -9,7 +9,7 @@ Piola–Kirchhoff stress and its consistent tangent come out. `import constituti
 
 from .audit import Audit, audit
 from .bounds import hashin_shtrikman
-from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli
+from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli, moduli_of_crystals
 from .driver import PointResponse, constrained_response, load_path
 from .evaluator import Evaluator, first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes
@@ -90,6 +90,7 @@ __all__ = [
     "load",
     "load_path",
     "moduli",
+    "moduli_of_crystals",
     "path_error",
     "path_stress",
     "predicted_stress",

@@ -54,3 +54,90 @@ def element_properties() -> np.ndarray:
     mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
     scaled = np.where(known, (rows - mean) / spread, 0.0)
     return np.concatenate([scaled, known.astype(float), shells, places], axis=1)
+
+
+#: Properties that pymatgen has of most elements; what is missing is estimated from the others.
+_IMPUTED = (
+    "X", "atomic_radius", "mendeleev_no", "melting_point", "boiling_point", "molar_volume", "bulk_modulus",
+    "rigidity_modulus", "youngs_modulus", "electron_affinity", "ionization_energy", "average_ionic_radius",
+    "metallic_radius", "thermal_conductivity", "coefficient_of_linear_thermal_expansion", "vickers_hardness",
+    "density_of_solid", "row", "group",
+)  # fmt: skip
+_IMPUTED_LOGARITHMIC = (
+    "melting_point", "boiling_point", "molar_volume", "bulk_modulus", "rigidity_modulus", "youngs_modulus",
+    "thermal_conductivity", "vickers_hardness", "density_of_solid",
+)  # fmt: skip
+#: Columns of `imputed_properties`: those, then numbers of valence electrons.
+ELEMENT_COLUMNS = (
+    *_IMPUTED,
+    "s",
+    "p",
+    "d",
+    "f",
+    "valence",
+    "d_bonds",
+    "p_bonds",
+    "d_holes",
+    "open_f",
+    "covalent_radius",
+)
+
+
+@cache
+def imputed_properties(scaled: bool = True) -> np.ndarray:
+    """Properties (119, f) of the elements, row = atomic number, columns `ELEMENT_COLUMNS`; none is missing.
+
+    Parameters
+    ----------
+    scaled : bool
+        Mean 0 and variance 1 over the elements, instead of pymatgen's units (logarithms of what spans orders of
+        magnitude).
+
+    Notes
+    -----
+    What pymatgen does not know is estimated by ridge regression on valence electrons, electronegativity, place in
+    Mendeleev's order, row and group, and kept within three deviations.
+    """
+    from ase.data import covalent_radii
+    from pymatgen.core import Element  # slow to import
+
+    size = LARGEST_NUMBER + 1
+    table, shells = np.full((size, len(_IMPUTED)), np.nan), np.zeros((size, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen says what it does not know
+        for number in range(1, _LARGEST_KNOWN + 1):
+            element = Element.from_Z(number)
+            for place, name in enumerate(_IMPUTED):
+                try:
+                    value = float(getattr(element, name))
+                except (TypeError, ValueError, AttributeError, KeyError):
+                    continue
+                positive = name in _IMPUTED_LOGARITHMIC or name == "average_ionic_radius"
+                if np.isfinite(value) and (value > 0.0 or not positive):
+                    table[number, place] = np.log(value) if name in _IMPUTED_LOGARITHMIC else value
+            levels = element.full_electronic_structure
+            filled = max(level for level, _, _ in levels)
+            held = dict.fromkeys("spdf", 0)
+            for level, kind, electrons in levels:
+                if level == filled - {"s": 0, "p": 0, "d": 1, "f": 2}[kind]:
+                    held[kind] += electrons
+            s, p, d, f = held.values()
+            # a d shell below p electrons is core
+            shells[number] = (
+                s, p, d, f, s + p + (0 if p else d), min(d, 10 - d), min(p, 6 - p), 10 - d if 0 < d < 10 else 0,
+                f if f < 14 else 0, covalent_radii[number],
+            )  # fmt: skip
+    known = slice(1, _LARGEST_KNOWN + 1)
+    mean, spread = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
+    rows = (table - mean) / spread
+    few = [_IMPUTED.index(name) for name in ("X", "mendeleev_no", "row", "group")]
+    causes = np.c_[np.ones(size), shells, np.nan_to_num(rows[:, few])]
+    for column in rows.T:
+        there = np.flatnonzero(np.isfinite(column[known])) + 1
+        matrix = causes[there].T @ causes[there] + np.eye(causes.shape[1])
+        estimate = causes @ np.linalg.solve(matrix, causes[there].T @ column[there])
+        missing = ~np.isfinite(column)
+        column[missing] = np.clip(estimate[missing], -3.0, 3.0)
+    if not scaled:
+        return np.concatenate([rows * spread + mean, shells], axis=1)
+    return np.concatenate([rows, (shells - shells[known].mean(axis=0)) / shells[known].std(axis=0)], axis=1)

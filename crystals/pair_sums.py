@@ -74,6 +74,30 @@ def pair_sums(structure: Any, cutoff: float = 6.0, radial: int = 10, degree: int
         Where two atoms lie within 0.4 Å of each other, or an atom has no neighbour within the cutoff.
     """
     atoms = as_atoms(structure)
+    count = len(atoms)
+    first, second, vector = neighbours(atoms, cutoff)
+    row = first * count + second
+    distance = np.linalg.norm(vector, axis=1)
+    values = radial_functions(distance, cutoff, radial)
+    harmonics = spherical_harmonics(vector / distance[:, None], degree)
+    pairs, starts = np.unique(row, return_index=True)
+    ends = np.append(starts[1:], len(row))
+    sums = np.array([values[a:b].T @ harmonics[a:b] for a, b in zip(starts, ends, strict=True)])
+    return PairSums(
+        atoms.numbers.copy(), pairs // count, pairs % count, sums, float(atoms.get_volume()) / count, float(cutoff)
+    )
+
+
+def neighbours(atoms: Any, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sites i (p,) and j (p,) of all pairs within a cutoff (Å), images included, and vectors i → j (p, 3).
+
+    In order of i, then of j.
+
+    Raises
+    ------
+    ValueError
+        Where two atoms lie within 0.4 Å of each other, or an atom has no neighbour within the cutoff.
+    """
     # a reduced basis of the same lattice needs the fewest images
     cell = minkowski_reduce(atoms.cell.array)[0]
     inverse = np.linalg.inv(cell)
@@ -105,14 +129,7 @@ def pair_sums(structure: Any, cutoff: float = 6.0, radial: int = 10, degree: int
             f"pair_sums: expected neighbours of every atom within {cutoff} Å, got none of atom {lonely[0]} "
             f"({atoms.symbols[lonely[0]]}). A gas is no crystal; check the cell."
         )
-    values = radial_functions(distance, cutoff, radial)
-    harmonics = spherical_harmonics(vector / distance[:, None], degree)
-    pairs, starts = np.unique(row, return_index=True)
-    ends = np.append(starts[1:], len(row))
-    sums = np.array([values[a:b].T @ harmonics[a:b] for a, b in zip(starts, ends, strict=True)])
-    return PairSums(
-        atoms.numbers.copy(), pairs // count, pairs % count, sums, float(atoms.get_volume()) / count, float(cutoff)
-    )
+    return row // count, row % count, vector
 
 
 def _overlap(atoms: Any, distance: float) -> ValueError:

@@ -17,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from .frame_check import check_frame
 from .groups import PointGroup
 from .mandel import from_mandel, green_lagrange, second_piola
 from .record import read_record, write_record
@@ -414,8 +415,10 @@ def _read_hdf5(path: Path) -> StrainData:
         symbol = str(attributes["point_group"])
         group = PointGroup(symbol, None if frame is None else np.array(frame, dtype=float)) if symbol else None
         fields: dict[str, Any] = {"energy": None, **arrays, **parsed}
-        return StrainData(group=group, units=str(attributes["units"]), kind=str(attributes["kind"]), **fields)
-    except (ValueError, TypeError) as error:
+        data = StrainData(group=group, units=str(attributes["units"]), kind=str(attributes["kind"]), **fields)
+        check_frame(data)
+        return data
+    except (ValueError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"{path.name}: expected strain data of schema {SCHEMA}, got a file with a fault: {reason}. Make it again."

@@ -12,7 +12,7 @@ def crystal_command(
     structures: Sequence[Path], model: str, output: Path | None, plot: Path | None, as_json: bool
 ) -> None:
     """Print the moduli of one structure, or a line for each of several; write the result and the picture of one."""
-    from ..crystal_moduli import crystal_moduli
+    from ..crystal_moduli import moduli_of_crystals
 
     if len(structures) > 1 and (output is not None or plot is not None):
         raise ValueError(
@@ -22,7 +22,7 @@ def crystal_command(
         check_output(output, (".json", ".law"), structures[0])
     if plot is not None:
         check_output(plot, (".png", ".pdf", ".svg"), structures[0], "--plot")
-    results = [crystal_moduli(path, model=model) for path in structures]
+    results = list(moduli_of_crystals(structures, model=model))
     written = []
     for path, write in ((output, results[0].save), (plot, results[0].plot)):
         if path is not None:

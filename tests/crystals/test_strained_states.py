@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,46 @@ def test_lammps_quartz_and_the_sign_of_c14():
         symbol, constants = quartz_constants(other)
         assert symbol == "32"
         assert constants == pytest.approx({**found, "C14": -found["C14"]}, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def tetragonal() -> StrainData:
+    atoms = Atoms("CuAu", cell=[2.75, 2.75, 3.6], pbc=True, scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]])
+    return strained_states(atoms, "emt", number=8, max_strain=0.03, progress=False)
+
+
+def turned_about_x(data: StrainData, part: str) -> StrainData:
+    """The data set with one part of it in axes turned by 90° about x."""
+    turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    assert data.cell is not None and data.cell_ref is not None and data.structure is not None and data.group is not None
+    structure = json.loads(json.dumps(data.structure))
+    structure["lattice"]["matrix"] = (np.array(structure["lattice"]["matrix"]) @ turn.T).tolist()
+    changes = {
+        "cells": {"cell": data.cell @ turn.T},
+        "reference": {"cell_ref": data.cell_ref @ turn.T},
+        "structure": {"structure": structure},
+        "frame": {"group": PointGroup(data.group.symbol, turn @ data.group.frame)},
+        "strain": {"deformation_gradient": turn @ data.deformation_gradient @ turn.T},
+    }[part]
+    return replace(data, **changes)
+
+
+@pytest.mark.parametrize(
+    "part, sentence",
+    [
+        ("cells", "cells that are F times the reference cell"),
+        ("reference", "cells that are F times the reference cell"),
+        ("strain", "cells that are F times the reference cell"),
+        ("structure", "a structure in the axes of the reference cell"),
+        ("frame", "the frame in which the structure shows 4/mmm"),
+    ],
+)
+def test_a_frame_that_does_not_fit_is_refused_on_reading(tetragonal, tmp_path, part, sentence):
+    """Whatever part of a file is turned alone; the file as written is read, and so is a class chosen lower by hand."""
+    tetragonal.write(tmp_path / "good.h5")
+    assert len(StrainData.read(tmp_path / "good.h5")) == len(tetragonal)
+    turned_about_x(tetragonal, part).write(tmp_path / "turned.h5")
+    with pytest.raises(ValueError, match=f"turned.h5: .*expected {sentence}"):
+        StrainData.read(tmp_path / "turned.h5")
+    replace(tetragonal, group=PointGroup("mmm")).write(tmp_path / "lower.h5")
+    assert StrainData.read(tmp_path / "lower.h5").group == PointGroup("mmm")
