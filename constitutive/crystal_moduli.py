@@ -53,7 +53,8 @@ class CrystalModuli:
     bulk_std, shear_std : float
         Standard error, GPa: twice in three held-out crystals are as near. It grows with what the models disagree by.
     bulk_interval, shear_interval : (float, float)
-        Lower and upper end (GPa) that hold nine in ten held-out crystals.
+        Lower and upper end (GPa) that hold nine in ten held-out crystals; 1.645 standard errors (of the logarithm) for a
+        model without calibration, such as 'emt_alloys'.
     displacement, strain : float
         By how much (Å; Frobenius norm) atoms and cell were moved to make the structure symmetric.
     residual : float
@@ -152,9 +153,9 @@ class CrystalModuli:
         constants = "  ".join(f"{name} {value:.1f}" for name, value in self.elastic_constants().items())
         lines = [
             f"{self.formula}, point group {self.group.symbol}",
-            f"bulk modulus  {self.bulk:7.1f} ± {self.bulk_std:.1f} GPa (Voigt–Reuss–Hill), nine in ten within "
+            f"bulk modulus  {self.bulk:7.1f} ± {self.bulk_std:.1f} GPa (Voigt–Reuss–Hill), 90 %: "
             f"{self.bulk_interval[0]:.1f} … {self.bulk_interval[1]:.1f}",
-            f"shear modulus {self.shear:7.1f} ± {self.shear_std:.1f} GPa, nine in ten within "
+            f"shear modulus {self.shear:7.1f} ± {self.shear_std:.1f} GPa, 90 %: "
             f"{self.shear_interval[0]:.1f} … {self.shear_interval[1]:.1f}",
             f"{constants} GPa",
             f"symmetrised: atoms moved by {self.displacement:.1e} Å, cell by {self.strain:.1e}; "

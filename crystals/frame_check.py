@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: By how much a supercell matrix may miss whole numbers, and an operation its image: rounded cells pass, turns do not.
 _WHOLE = 0.02
 _SAME_OPERATION = 0.02
+_TURN = 0.02
+_LARGEST_STRETCH = 0.2
 
 
 def check_frame(data: StrainData) -> None:
@@ -43,11 +45,17 @@ def check_frame(data: StrainData) -> None:
         scaled_positions=[site["abc"] for site in sites], pbc=True,
     )  # fmt: skip
     if data.cell_ref is not None:
-        off = float(_off_whole(atoms.cell.array @ np.linalg.inv(data.cell_ref))[()])
-        if off > _WHOLE:
+        # the structure may have another lattice constant than the reference, but not other axes
+        lattice = atoms.cell.array
+        multiple = np.round(lattice @ np.linalg.inv(data.cell_ref))
+        # no whole multiples at all: nothing of the reference cell is in it
+        same = abs(np.linalg.det(multiple)) > 0.5
+        left, sizes, right = np.linalg.svd(np.linalg.solve(multiple @ data.cell_ref, lattice) if same else -np.eye(3))
+        turn = float(np.abs(left @ right - np.eye(3)).max())
+        if turn > _TURN or np.abs(sizes - 1.0).max() > _LARGEST_STRETCH:
             raise ValueError(
-                f"StrainData: expected a structure in the axes of the reference cell, got one off by {off:.2g} of it. "
-                "Structure or cells were turned: make the data set again"
+                f"StrainData: expected a structure in the axes of the reference cell, got one turned by {turn:.2g} and "
+                f"stretched by {np.abs(sizes - 1.0).max():.2g}. Structure or cells were turned: make the data set again"
             )
     if data.group is None or not data.group.is_finite:
         return

@@ -304,11 +304,16 @@ def turned_about_x(data: StrainData, part: str) -> StrainData:
     ],
 )
 def test_a_frame_that_does_not_fit_is_refused_on_reading(tetragonal, tmp_path, part, sentence):
-    """Whatever part of a file is turned alone; the file as written is read, and so is a class chosen lower by hand."""
+    """Whatever part of a file is turned alone; the file as written is read, and so are a class
+    chosen lower by hand and a structure of another lattice constant."""
     tetragonal.write(tmp_path / "good.h5")
     assert len(StrainData.read(tmp_path / "good.h5")) == len(tetragonal)
     turned_about_x(tetragonal, part).write(tmp_path / "turned.h5")
     with pytest.raises(ValueError, match=f"turned.h5: .*expected {sentence}"):
         StrainData.read(tmp_path / "turned.h5")
+    structure = json.loads(json.dumps(tetragonal.structure))
+    structure["lattice"]["matrix"] = (1.04 * np.array(structure["lattice"]["matrix"])).tolist()
+    replace(tetragonal, structure=structure).write(tmp_path / "larger.h5")
+    assert len(StrainData.read(tmp_path / "larger.h5")) == len(tetragonal)
     replace(tetragonal, group=PointGroup("mmm")).write(tmp_path / "lower.h5")
     assert StrainData.read(tmp_path / "lower.h5").group == PointGroup("mmm")
