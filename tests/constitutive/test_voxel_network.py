@@ -124,7 +124,7 @@ def test_the_rotations_are_the_group() -> None:
 
 
 def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
-    """A hundred and ten small images beat one step and the middle of its bracket on images left out; the file comes back."""
+    """Ninety small images beat one step and the middle of its bracket on images left out; the file comes back."""
     path = tmp_path / "images.h5"
     arguments = [str(path), "--number", "160", "--size", "6", "--porous", "false"]
     assert CliRunner().invoke(make, arguments).exit_code == 0
@@ -135,10 +135,10 @@ def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     with h5py.File(path, "r") as file:
         assert np.array_equal(file["000159/stiffness"][...], lost)
     records, families = read_records([path], "solid")
-    assert len(families) > 130 and "polycrystal" not in families
+    assert 100 < len(families) < 160 and "polycrystal" not in families
     with pytest.raises(ValueError, match="kind 'pores'"):
         read_records([path], "pores")
-    fitting, checking = choose(records, np.arange(len(families)) < 110), choose(records, np.arange(len(families)) >= 110)
+    fitting, checking = choose(records, np.arange(len(families)) < 90), choose(records, np.arange(len(families)) >= 90)
     network = train(fitting, 1, seed=0, epochs=20, hidden=32)
     learned = np.median(relative_error(network.predict(checking), checking["stiffness"]))
     upper = np.median(relative_error(checking["upper"][:, 1], checking["stiffness"]))
@@ -193,6 +193,10 @@ def test_guess_needs_its_model(tmp_path: Path) -> None:
         load_network(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="rotated"):
         moduli(generators.laminate(4).labels, {0: "E=1 nu=0.2", 1: "E=2 nu=0.2"}, gear="fast", scheme="hexahedra")
+    with pytest.raises(ValueError, match="within a factor of 110"):
+        moduli(generators.laminate(4).labels, {0: "E=1 nu=0.2", 1: "E=200 nu=0.2"}, gear="fast")
+    with pytest.raises(ValueError, match="one solid with pores"):
+        moduli(generators.polycrystal(4, 3).labels, {0: "pore", 1: "E=1 nu=0.2", 2: "E=9 nu=0.2"}, gear="fast")
 
 
 def test_radau_bounds_what_is_left() -> None:
