@@ -259,14 +259,18 @@ def _cells(
         scale = torch.diagonal(solve.voigt, dim1=1, dim2=2).mean(dim=1)
         open_images = list(range(solve.images))
         while open_images:
-            solve.advance(lambda product, images, _: product <= (level * scale)[images, None], maximum)
+            # with pores the falls of the energy between looks say more than the residual does
+            taken = int(solve.iterations.max())
+            some = maximum if bool(solve.positive.all()) else max(8, int(0.4 * taken))
+            solve.advance(lambda product, images, _: product <= (level * scale)[images, None], min(some, maximum))
             for image in open_images:
                 found[image] = solve.bounds(image)
             open_images = [i for i in open_images if not _narrow(solve, i, *found[i][:2], error)]
             if not open_images:
                 break
             level[[i for i in range(solve.images) if i not in open_images]] = float("inf")
-            level[open_images] *= 0.2
+            low = (solve.product <= (level * scale)[:, None]).all(dim=1).tolist()
+            level[[i for i in open_images if low[i]]] *= 0.2
             reached = solve.product / solve.first.clamp_min(1e-300)
             if int(solve.iterations.max()) >= maximum or float(reached[open_images].max()) < 1e-24:
                 raise _not_converged(solve, f"a bracket of {error:g}", maximum)

@@ -31,7 +31,7 @@ from .homogenization import check_phases, homogenize, relative_width, uniform_bo
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
 from .voxel_grid import VoxelGrid
-from .voxel_network import Guess, guess
+from .voxel_network import Guess, guess, kind_of
 from .voxel_solver import Solve
 
 h5py: Any = _h5py  # comes without types
@@ -313,8 +313,9 @@ def moduli(
         a law file or Law, a Mandel matrix (6, 6). One material serves all phases, as of a polycrystal.
     gear : str
         'auto': iterate until the bracket is narrower than `error`. 'exact': until it is narrower than 10⁻⁷.
-        'fast', 'accurate': one or three steps, with pores four or five, and a trained network between their bounds;
-        `expected_error` says how far off nine in ten such images are. See `constitutive.voxel_network`.
+        'fast', 'accurate': one or two steps, or two to eight, with pores four or eight, or four to 32, as each image needs,
+        and a trained network between their bounds; `expected_error` says how far off nine in ten such images are. See
+        `constitutive.voxel_network`.
     error : float
         Relative error (Frobenius) that 'auto' may leave, certified where all phases have some stiffness.
     boundary : str
@@ -420,7 +421,22 @@ def _guess(labels: np.ndarray, table: np.ndarray, spacing: np.ndarray, gear: str
             VoxelGrid(shape, spacing, scheme, place), torch.tensor(labels[None].astype(np.int32), device=place),
             torch.tensor(table[None], device=place),
         )  # fmt: skip
+        _check_contrast(table[np.unique(labels)], gear, kind_of(solve))
         return guess(solve, gear)[0]
+
+
+def _check_contrast(table: np.ndarray, gear: str, kind: str) -> None:
+    """Refuse phases further apart than the networks were trained on."""
+    bulk = np.einsum("i,mij,j->m", IDENTITY, table, IDENTITY) / 9.0
+    shear = (np.einsum("mii->m", table) - 3.0 * bulk) / 10.0
+    young = (9.0 * bulk * shear)[shear > 0] / (3.0 * bulk + shear)[shear > 0]
+    most = 110.0 if kind == "solid" else 2.0
+    if young.max() > most * young.min():
+        what = "two isotropic phases" if kind == "solid" else "crystals or one solid with pores"
+        raise ValueError(
+            f"moduli: expected Young's moduli within a factor of {most:g} for gear {gear!r}, which knows {what}, got "
+            f"{young.max() / young.min():.3g}. Use gear 'auto'."
+        )
 
 
 def _scatter(

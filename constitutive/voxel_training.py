@@ -99,7 +99,8 @@ def train(
             optimiser.step()
             schedule.step()
     # rounded to what the file keeps
-    return network.float().double().requires_grad_(False)
+    network.load_state_dict({name: value.float().double() for name, value in network.state_dict().items()})
+    return network.requires_grad_(False)
 
 
 def fit_likely(answers: np.ndarray, records: dict[str, np.ndarray], steps: int, kind: str) -> list[float]:

@@ -1,9 +1,9 @@
 """Speed and memory of the homogeniser, and agreement with somebody else's, in one process on one core.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [--large]
+    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [growth] [numpy] [peer] [--large]
 
 The peer is unocg 1.0.0 from PyPI (Herb and Fritzen 2026, doi:10.1002/nme.70277), hexahedra with one or eight points as
-here; it is imported where it is on the path (pip download unocg, unpack). --large does 256³ instead.
+here; it is imported where it is on the path (pip download unocg, unpack). All three parts by default; --large does 256³ instead.
 """
 
 from __future__ import annotations
@@ -143,6 +143,13 @@ def main() -> None:
         )
         return
 
+    parts = sys.argv[1:] or ["growth", "numpy", "peer"]
+    for part, call in (("growth", growth), ("numpy", plain), ("peer", against_peer)):
+        if part in parts:
+            call(soft, table)
+
+
+def growth(soft: np.ndarray, table: np.ndarray) -> None:
     print("\niterations to a residual of 1e-6, one sphere of 20 %, contrast 100 / pore / pore in random field")
     for n in (16, 32, 64):
         sphere = generators.spheres(n, 0.2, 1)
@@ -155,6 +162,8 @@ def main() -> None:
         ]
         print(f"  {n}³: {row}")
 
+
+def plain(_: np.ndarray, table: np.ndarray) -> None:
     print("\nagainst plain numpy Moulinec–Suquet, contrast 100, six loads")
     for n in (16, 32):
         labels = generators.spheres(n, 0.2, 4, seed=1).labels
@@ -170,6 +179,8 @@ def main() -> None:
                 f"basic scheme {steps} iterations {t_basic:.1f} s (off {off(theirs, exact):.0e}): {t_basic / t:.1f} times"
             )
 
+
+def against_peer(_: np.ndarray, table: np.ndarray) -> None:
     try:
         import unocg  # noqa: F401  # pyright: ignore
     except ImportError:

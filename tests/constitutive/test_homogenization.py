@@ -239,6 +239,17 @@ def test_local_fields_are_in_equilibrium_with_the_answer() -> None:
     assert difference(energy, cell.stiffness) < 1e-12
 
 
+def test_bracket_of_a_solid_that_hardly_holds_together() -> None:
+    """The falls of the energy end the iteration where the residual, over the smallest eigenvalue, would not."""
+    image = generators.spinodoid(10, 0.38, wave_number=2.0, seed=3)
+    table = np.array([0.0 * TWO[0], TWO[1]])
+    cell = homogenize(image.labels, table, error=0.05)
+    exact = homogenize(image.labels, table, tolerance=1e-7).stiffness
+    assert not cell.certified and cell.width <= 0.05
+    assert np.linalg.norm(cell.stiffness - exact) <= 0.05 * np.linalg.norm(exact)
+    assert homogenize(image.labels, table, steps=cell.iterations).width > 0.05
+
+
 @pytest.mark.parametrize("kind", ["two phases", "anisotropic", "pores"])
 def test_hashin_shtrikman_encloses(kind: str) -> None:
     """Two-point bounds of the image itself: tighter than Voigt and Reuss, and never violated."""

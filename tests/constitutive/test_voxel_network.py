@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from constitutive.homogenization import homogenize
 from constitutive.moduli import moduli, voxel_stiffness
-from constitutive.phases import phase_stiffness
+from constitutive.phases import phase_stiffness, stiffness_table
 from constitutive.voxel_data import make, record, sample
 from constitutive.voxel_grid import VoxelGrid
 from constitutive.voxel_network import (
@@ -124,7 +124,7 @@ def test_the_rotations_are_the_group() -> None:
 
 
 def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
-    """A hundred and ten small images beat one step and the middle of its bracket on images left out; the file comes back."""
+    """Ninety small images beat one step and the middle of its bracket on images left out; the file comes back."""
     path = tmp_path / "images.h5"
     arguments = [str(path), "--number", "160", "--size", "6", "--porous", "false"]
     assert CliRunner().invoke(make, arguments).exit_code == 0
@@ -135,10 +135,10 @@ def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     with h5py.File(path, "r") as file:
         assert np.array_equal(file["000159/stiffness"][...], lost)
     records, families = read_records([path], "solid")
-    assert len(families) > 130 and "polycrystal" not in families
+    assert 100 < len(families) < 160 and "polycrystal" not in families
     with pytest.raises(ValueError, match="kind 'pores'"):
         read_records([path], "pores")
-    fitting, checking = choose(records, np.arange(len(families)) < 110), choose(records, np.arange(len(families)) >= 110)
+    fitting, checking = choose(records, np.arange(len(families)) < 90), choose(records, np.arange(len(families)) >= 90)
     network = train(fitting, 1, seed=0, epochs=20, hidden=32)
     learned = np.median(relative_error(network.predict(checking), checking["stiffness"]))
     upper = np.median(relative_error(checking["upper"][:, 1], checking["stiffness"]))
@@ -167,13 +167,19 @@ def test_records_are_what_the_gears_see() -> None:
         assert np.linalg.norm(row["stiffness"] - exact) < 1e-3 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("kind", ["contrast", "pores"])
+GOLD = {0: "pore", 1: "C11=192.9, C12=163.8, C44=41.5 bunge=30,40,50"}
+
+
+@pytest.mark.parametrize("kind", ["contrast", "pores", "gold"])
 def test_shipped_gears(kind: str) -> None:
     """On an image like those it was trained on: bounds certified, accurate closer than the bracket's own mean."""
     image = generators.gaussian_field(10, 0.6, 0.13, seed=77)
-    exact = moduli(image, PHASES[kind], gear="exact").stiffness
+    phases = GOLD if kind == "gold" else PHASES[kind]
+    exact = homogenize(
+        *voxel_stiffness(image, stiffness_table("", image.fractions, phases)[0]), tolerance=1e-7
+    ).stiffness
     for gear in ("fast", "accurate"):
-        result = moduli(image, PHASES[kind], gear=gear)
+        result = moduli(image, phases, gear=gear)
         error = np.linalg.norm(result.stiffness - exact) / np.linalg.norm(exact)
         middle = np.linalg.norm(0.5 * (result.lower + result.upper) - exact) / np.linalg.norm(exact)
         assert error < 0.5 * middle and result.expected_error is not None
@@ -193,6 +199,10 @@ def test_guess_needs_its_model(tmp_path: Path) -> None:
         load_network(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="rotated"):
         moduli(generators.laminate(4).labels, {0: "E=1 nu=0.2", 1: "E=2 nu=0.2"}, gear="fast", scheme="hexahedra")
+    with pytest.raises(ValueError, match="within a factor of 110"):
+        moduli(generators.laminate(4).labels, {0: "E=1 nu=0.2", 1: "E=200 nu=0.2"}, gear="fast")
+    with pytest.raises(ValueError, match="one solid with pores"):
+        moduli(generators.polycrystal(4, 3).labels, {0: "pore", 1: "E=1 nu=0.2", 2: "E=9 nu=0.2"}, gear="fast")
 
 
 def test_radau_bounds_what_is_left() -> None:
