@@ -99,8 +99,8 @@ def sample(
             return Sample(family, image, rotate_matrix(image.orientations, _cubic(generator)))
         # no symmetry: a random stiff matrix around an isotropic one
         root = np.eye(6) + 0.35 * generator.normal(size=(6, 6))
-        crystal = root @ isotropic_stiffness(1.0, 0.5) @ root.T
-        return Sample(family, image, rotate_matrix(image.orientations, 0.5 * (crystal + crystal.T)))
+        random = root @ isotropic_stiffness(1.0, 0.5) @ root.T
+        return Sample(family, image, rotate_matrix(image.orientations, 0.5 * (random + random.T)))
     if family == "spheres":
         image = generators.spheres(n, fraction, number, seed, overlap=True)
     elif family == "ellipsoids":

@@ -27,7 +27,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import h5py
+import h5py as _h5py
 import numpy as np
 import torch
 
@@ -42,6 +42,7 @@ from constitutive.voxel_training import choose, ladder, read_records, relative_e
 from crystals import generators
 from crystals.rotations import rotate_matrix
 
+h5py: Any = _h5py  # comes without types
 torch.set_num_threads(1)
 
 

@@ -18,8 +18,9 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-import h5py
+import h5py as _h5py
 import numpy as np
 import torch
 
@@ -29,6 +30,7 @@ from constitutive.voxel_training import NAMES, choose, relative_error, train
 from crystals import mandel
 from crystals.rotations import mandel_rotation
 
+h5py: Any = _h5py  # comes without types
 torch.set_num_threads(1)
 NUMBERS = (60, 240, 900)
 SEEDS = (0, 1, 2)
@@ -199,34 +201,35 @@ def main() -> None:
             f"  {steps} CG steps, energy          {show(relative_error(test['upper'][:, steps], exact))}   "
             f"middle of the bracket {between}"
         )
+    known_rows = {
+        (number, seed): np.random.default_rng([3, seed]).permutation(len(images))[:number]
+        for number in NUMBERS
+        for seed in SEEDS
+    }
+
+    def learn(name: str, number: int, seed: int) -> np.ndarray:
+        rows = known_rows[number, seed]
+        part = choose(known, rows)
+        if name in ("fast", "accurate"):
+            # the first number of steps of each gear, for every image
+            return train(part, {"fast": 1, "accurate": 3}[name], seed, 20).predict(test)
+        if name == "MLP in HS bounds":
+            return predict_descriptors(train_descriptors(part, described[rows], seed), test_described, test)
+        return convolved(train_convolutional([images[row] for row in rows], part["stiffness"], seed), test_images)
+
     medians: dict[str, list[list[float]]] = {}
-    for number in NUMBERS:
-        stored = folder / f"rivals{number}.json"
-        if stored.is_file():
-            for name, found in json.loads(stored.read_text()).items():
-                medians.setdefault(name, []).append(found)
-            continue
-        errors: dict[str, list[np.ndarray]] = {}
-        spent: dict[str, float] = {}
-        for seed in SEEDS:
-            rows = np.random.default_rng([3, seed]).permutation(len(images))[:number]
-            part = choose(known, rows)
-            for name, call in (
-                ("fast", lambda part=part, seed=seed: train(part, 1, seed, 40).predict(test)),
-                ("accurate", lambda part=part, seed=seed: train(part, 3, seed, 40).predict(test)),
-                ("MLP in HS bounds", lambda part=part, rows=rows, seed=seed: predict_descriptors(
-                    train_descriptors(part, described[rows], seed), test_described, test)),
-                ("plain CNN", lambda part=part, rows=rows, seed=seed: convolved(
-                    train_convolutional([images[row] for row in rows], part["stiffness"], seed), test_images)),
-            ):  # fmt: skip
+    for name in ("fast", "accurate", "MLP in HS bounds", "plain CNN"):
+        for number in NUMBERS:
+            stored = folder / f"rivals {name} {number}.json"
+            if not stored.is_file():
                 start = time.process_time()
-                errors.setdefault(name, []).append(relative_error(call(), exact))
-                spent[name] = spent.get(name, 0.0) + (time.process_time() - start) / len(SEEDS)
-        print(f"{number} training images, three seeds")
-        for name, found in errors.items():
-            print(f"  {name:20}{', '.join(show(one) for one in found)}   {spent[name]:.0f} s a seed", flush=True)
-            medians.setdefault(name, []).append([float(np.median(one)) for one in found])
-        stored.write_text(json.dumps({name: found[-1] for name, found in medians.items()}))
+                errors = [relative_error(learn(name, number, seed), exact) for seed in SEEDS]
+                spent = (time.process_time() - start) / len(SEEDS)
+                row = {"text": ", ".join(show(one) for one in errors), "seconds": spent}
+                stored.write_text(json.dumps(row | {"median": [float(np.median(one)) for one in errors]}))
+            row = json.loads(stored.read_text())
+            print(f"  {name:17} {number:5} images: {row['text']}   {row['seconds']:.0f} s a seed", flush=True)
+            medians.setdefault(name, []).append(row["median"])
     compare(medians, list(NUMBERS))
     if len(sys.argv) > 2:
         draw(medians, list(NUMBERS), Path(sys.argv[2]))

@@ -8,15 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import h5py
+import h5py as _h5py
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from constitutive.homogenization import homogenize
-from constitutive.moduli import moduli, voxel_stiffness
+from constitutive.moduli import ModuliResult, moduli, voxel_stiffness
 from constitutive.phases import phase_stiffness, stiffness_table
 from constitutive.voxel_data import make, record, sample
 from constitutive.voxel_grid import VoxelGrid
@@ -38,6 +39,7 @@ from crystals import generators
 from crystals.microstructure import Microstructure
 from crystals.rotations import mandel_rotation
 
+h5py: Any = _h5py  # comes without types
 torch.set_num_threads(1)
 CUBE = [
     np.eye(3)[list(order)] * np.array(signs)[:, None]
@@ -180,6 +182,7 @@ def test_shipped_gears(kind: str) -> None:
     ).stiffness
     for gear in ("fast", "accurate"):
         result = moduli(image, phases, gear=gear)
+        assert isinstance(result, ModuliResult)
         error = np.linalg.norm(result.stiffness - exact) / np.linalg.norm(exact)
         middle = np.linalg.norm(0.5 * (result.lower + result.upper) - exact) / np.linalg.norm(exact)
         assert error < 0.5 * middle and result.expected_error is not None
@@ -213,6 +216,7 @@ def test_radau_bounds_what_is_left() -> None:
     batch.advance(lambda product, *part: product <= 1e-24 * batch.first[part], 200)
     smallest = batch.smallest_ritz_value(0)
     exact = batch.trace(0)["upper"]
+    left = bound = wrong = product = np.zeros(6)
     for steps in range(1, 6):
         left = np.diagonal(trace["upper"][0, steps] - exact)
         length, product = trace["length"][:, 1 : steps + 1], trace["product"][:, : steps + 1]
