@@ -47,8 +47,10 @@ def plain_energy(law: SymmetricLaw) -> Callable[[Tensor], Tensor]:
 
     def energy(point: Tensor) -> Tensor:
         strain = point[None]
-        z = network.invariants.value(network.invariants.table(strain / s)) / network.sizes
-        part = s**2 * network(z) - strain @ fixed.slope + 0.5 * ((strain @ fixed.quadratic) * strain).sum(dim=1)
+        seen = strain / (1.0 + ((strain * strain).sum() / s**2) ** 2) ** 0.25
+        z = network.invariants.value(network.invariants.table(seen / s)) / network.sizes
+        part = s**2 * network(z) - seen @ fixed.slope - 0.5 * ((seen @ fixed.hessian) * seen).sum(dim=1)
+        part = part + 0.5 * ((strain @ fixed.constants) * strain).sum(dim=1)
         return law.energy_scale * (part + fixed.polynomial.value(fixed.polynomial.table(strain))[:, 0])[0]
 
     return energy
