@@ -4,6 +4,7 @@
     python tests/benchmarks/accuracy.py extrapolation   # trained to |E| ≤ 0.05, tested on 0.05 … 0.08
     python tests/benchmarks/accuracy.py lattice         # the beam lattice at large strain (../shared/data)
     python tests/benchmarks/accuracy.py dft             # silicon and molybdenum (../shared/data), folds by orbit
+    python tests/benchmarks/accuracy.py seconds         # what a fit to 500 states takes
 
 Everything that is chosen is chosen inside the training states. Errors are pooled relative RMS errors of second
 Piola–Kirchhoff stress, of the lattice RMSE of P over nine components. Rivals: symmetric polynomials of E, plain least
@@ -21,7 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from emt_crystals import CRYSTALS, states
+from emt_crystals import CRYSTALS, fresh_copper, states
 from rivals import augmented, plain
 
 from constitutive import cross_validate, fit, predicted_stress
@@ -145,6 +146,13 @@ def dft() -> None:
                 )
 
 
+def seconds() -> None:
+    data = fresh_copper(512, 1000).take(np.arange(500))
+    began = time.perf_counter()
+    law = fit(data, seed=0, held_out=0.0, progress=False)
+    print(f"copper, 500 states: {time.perf_counter() - began:.0f} s  [{described(law)}]")
+
+
 def spread(values: list[float]) -> str:
     return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
 
@@ -154,4 +162,6 @@ if __name__ == "__main__":
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores (shared), Python {platform.python_version()}, "
           f"seeds {SEEDS}")  # fmt: skip
     for section in sys.argv[1:] or ("crystals", "extrapolation", "lattice", "dft"):
-        {"crystals": crystals, "extrapolation": extrapolation, "lattice": lattice, "dft": dft}[section]()
+        {"crystals": crystals, "extrapolation": extrapolation, "lattice": lattice, "dft": dft, "seconds": seconds}[
+            section
+        ]()
