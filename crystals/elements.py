@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -20,6 +21,37 @@ _PROPERTIES = (
 _LOGARITHMIC = ("melting_point", "molar_volume", "bulk_modulus", "youngs_modulus", "atomic_mass", "density_of_solid")
 
 
+def _known(names: Sequence[str], logarithmic: Sequence[str], positive: Sequence[str] = ()) -> np.ndarray:
+    """What pymatgen knows, (119, len(names)), NaN elsewhere; logarithms of some, and only positive values of some."""
+    from pymatgen.core import Element  # slow to import
+
+    rows = np.full((LARGEST_NUMBER + 1, len(names)), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen says what it does not know; here that is a zero and a mark
+        for number in range(1, _LARGEST_KNOWN + 1):
+            element = Element.from_Z(number)
+            for place, name in enumerate(names):
+                try:
+                    value = float(getattr(element, name))
+                except (TypeError, ValueError, AttributeError, KeyError):
+                    continue
+                if np.isfinite(value) and (value > 0.0 or name not in (*logarithmic, *positive)):
+                    rows[number, place] = np.log(value) if name in logarithmic else value
+    return rows
+
+
+def _valence(number: int) -> tuple[dict[str, int], int]:
+    """Electrons of the outermost s, p, d and f levels of an element, and its period."""
+    from pymatgen.core import Element  # slow to import
+
+    levels = Element.from_Z(number).full_electronic_structure
+    filled, held = max(level for level, _, _ in levels), dict.fromkeys("spdf", 0)
+    for level, kind, electrons in levels:
+        if level == filled - {"s": 0, "p": 0, "d": 1, "f": 2}[kind]:
+            held[kind] += electrons
+    return held, filled
+
+
 @cache
 def element_properties() -> np.ndarray:
     """Scaled properties (119, f) of the elements, row = atomic number; row 0 and what is unknown are zero.
@@ -29,26 +61,12 @@ def element_properties() -> np.ndarray:
     """
     from pymatgen.core import Element  # slow to import
 
-    rows = np.full((LARGEST_NUMBER + 1, len(_PROPERTIES)), np.nan)
+    rows = _known(_PROPERTIES, _LOGARITHMIC)
     shells, places = np.zeros((LARGEST_NUMBER + 1, 5)), np.zeros((LARGEST_NUMBER + 1, 18))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen says what it does not know; here that is a zero and a mark
-        for number in range(1, _LARGEST_KNOWN + 1):
-            element = Element.from_Z(number)
-            for place, name in enumerate(_PROPERTIES):
-                try:
-                    value = float(getattr(element, name))
-                except (TypeError, ValueError, AttributeError, KeyError):
-                    continue
-                if np.isfinite(value) and (name not in _LOGARITHMIC or value > 0.0):
-                    rows[number, place] = np.log(value) if name in _LOGARITHMIC else value
-            filled = max((shell[0] for shell in element.full_electronic_structure), default=1)
-            for level, kind, electrons in element.full_electronic_structure:
-                depth = {"s": 0, "p": 0, "d": 1, "f": 2}[kind]
-                if level == filled - depth:
-                    shells[number, "spdf".index(kind)] += electrons / {"s": 2, "p": 6, "d": 10, "f": 14}[kind]
-            shells[number, 4] = filled / 7.0
-            places[number, element.group - 1] = 1.0
+    for number in range(1, _LARGEST_KNOWN + 1):
+        held, filled = _valence(number)
+        shells[number] = [held[kind] / full for kind, full in zip("spdf", (2, 6, 10, 14), strict=True)] + [filled / 7.0]
+        places[number, Element.from_Z(number).group - 1] = 1.0
     known = np.isfinite(rows)
     # zeros stand for unknown ions
     mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
@@ -99,34 +117,17 @@ def imputed_properties(scaled: bool = True) -> np.ndarray:
     Mendeleev's order, row and group, and kept within three deviations.
     """
     from ase.data import covalent_radii
-    from pymatgen.core import Element  # slow to import
 
     size = LARGEST_NUMBER + 1
-    table, shells = np.full((size, len(_IMPUTED)), np.nan), np.zeros((size, 10))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen says what it does not know
-        for number in range(1, _LARGEST_KNOWN + 1):
-            element = Element.from_Z(number)
-            for place, name in enumerate(_IMPUTED):
-                try:
-                    value = float(getattr(element, name))
-                except (TypeError, ValueError, AttributeError, KeyError):
-                    continue
-                positive = name in _IMPUTED_LOGARITHMIC or name == "average_ionic_radius"
-                if np.isfinite(value) and (value > 0.0 or not positive):
-                    table[number, place] = np.log(value) if name in _IMPUTED_LOGARITHMIC else value
-            levels = element.full_electronic_structure
-            filled = max(level for level, _, _ in levels)
-            held = dict.fromkeys("spdf", 0)
-            for level, kind, electrons in levels:
-                if level == filled - {"s": 0, "p": 0, "d": 1, "f": 2}[kind]:
-                    held[kind] += electrons
-            s, p, d, f = held.values()
-            # a d shell below p electrons is core
-            shells[number] = (
-                s, p, d, f, s + p + (0 if p else d), min(d, 10 - d), min(p, 6 - p), 10 - d if 0 < d < 10 else 0,
-                f if f < 14 else 0, covalent_radii[number],
-            )  # fmt: skip
+    table = _known(_IMPUTED, _IMPUTED_LOGARITHMIC, ("average_ionic_radius",))
+    shells = np.zeros((size, 10))
+    for number in range(1, _LARGEST_KNOWN + 1):
+        s, p, d, f = _valence(number)[0].values()
+        # a d shell below p electrons is core
+        shells[number] = (
+            s, p, d, f, s + p + (0 if p else d), min(d, 10 - d), min(p, 6 - p), 10 - d if 0 < d < 10 else 0,
+            f if f < 14 else 0, covalent_radii[number],
+        )  # fmt: skip
     known = slice(1, _LARGEST_KNOWN + 1)
     mean, spread = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
     rows = (table - mean) / spread

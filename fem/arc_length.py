@@ -133,19 +133,11 @@ class _Path:
         problem = self.problem
         for _ in range(number):
             value, start = float(self.load.value), self.x.copy()
-            for cuts in range(max_cuts + 1):  # noqa: B007
-                start.copy(self.x)
-                self._linearise(value)
-                if self.length == 0.0:
-                    self._check_load(value)
-                    self._residual(value, self.b)
-                    self.length = abs(self.first) * self.tangent.norm()
-                    self.longest = 4.0 * self.length
-                found = self._one(value)
-                if found is not None:
-                    break
+            cuts, found = 0, self._from(start, value)
+            while found is None and cuts < max_cuts:
                 self.length *= 0.5
-            else:
+                cuts, found = cuts + 1, self._from(start, value)
+            if found is None:
                 self._back(start, value)
                 raise RuntimeError(
                     f"arc_length_steps: expected Newton's method to converge from load {value:g}, got no step after "
@@ -164,6 +156,17 @@ class _Path:
             self.before.axpy(-1.0, start)
             self.length = min(self.longest, self.length * min(2.0, max(0.5, (4.0 / iterations) ** 0.5)))
             yield ArcStep(reached, iterations, cuts, residual)
+
+    def _from(self, start: Any, value: float) -> tuple[float, int, float] | None:
+        """One try of a step of the present length from a state in equilibrium."""
+        start.copy(self.x)
+        self._linearise(value)
+        if self.length == 0.0:
+            self._check_load(value)
+            self._residual(value, self.b)
+            self.length = abs(self.first) * self.tangent.norm()
+            self.longest = 4.0 * self.length
+        return self._one(value)
 
     def _back(self, start: Any, value: float) -> None:
         start.copy(self.x)

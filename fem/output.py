@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 h5py: Any = _h5py  # comes without types
 
 
+def _checked(where: str, path: Any, suffix: str, fields: Sequence[Any]) -> tuple[Path, list[str]]:
+    """The path, and the names under which displacement and fields are written."""
+    path = Path(path)
+    if path.suffix != suffix:
+        raise ValueError(f"{where}: expected a path that ends in {suffix!r}, got {str(path)!r}.")
+    names = ["displacement", *(field.name for field in fields)]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{where}: expected fields of different names, got {names}. Set field.name.")
+    return path, names
+
+
 def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None = None) -> None:
     """Write the mesh in its reference configuration, the displacement at its vertices and cell fields.
 
@@ -43,12 +54,7 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
     ValueError
         For another suffix, or two fields of one name.
     """
-    path = Path(path)
-    if path.suffix != ".xdmf":
-        raise ValueError(f"write_xdmf: expected a path that ends in '.xdmf', got {str(path)!r}.")
-    names = ["displacement", *(field.name for field in fields)]
-    if len(set(names)) != len(names):
-        raise ValueError(f"write_xdmf: expected fields of different names, got {names}. Set field.name.")
+    path, names = _checked("write_xdmf", path, ".xdmf", fields)
     if _holds_points(path):
         raise ValueError(
             f"write_xdmf: expected a path of its own, got {str(path)!r}, which shows the points of "
@@ -90,12 +96,7 @@ def write_vtx(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None 
     ValueError
         For another suffix, two fields of one name, or a DOLFINx without ADIOS2, as Debian 12's.
     """
-    path = Path(path)
-    if path.suffix != ".bp":
-        raise ValueError(f"write_vtx: expected a path that ends in '.bp', got {str(path)!r}.")
-    names = ["displacement", *(field.name for field in fields)]
-    if len(set(names)) != len(names):
-        raise ValueError(f"write_vtx: expected fields of different names, got {names}. Set field.name.")
+    path, names = _checked("write_vtx", path, ".bp", fields)
     degree = versions.lagrange_degree(u)
     written = []
     for name, field in zip(names, (u, *fields), strict=True):

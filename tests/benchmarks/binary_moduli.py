@@ -175,10 +175,10 @@ def report() -> None:
             print(f"{kind:<14}{len(rows):>7}{m[0]:>9.2f} ± {s[0]:.2f}{m[1]:>9.2f} ± {s[1]:.2f}"
                   f"{m[2]:>11.4f} ± {s[2]:.4f}{m[3]:>9.4f} ± {s[3]:.4f}  "
                   + " ".join(f"{row[1]:.2f}" for row in rows))  # fmt: skip
-    done = [fold for fold in range(FOLDS) if left_out("both", fold) is not None]
+    done = {fold: one for fold in range(FOLDS) if (one := left_out("both", fold)) is not None}
     if len(done) > 1:
         true = np.concatenate([moduli[part == fold] for fold in done])
-        found = np.concatenate([left_out("both", fold) for fold in done])  # type: ignore[misc]
+        found = np.concatenate(list(done.values()))
         order = np.argsort(-np.abs(found - true)[:, 1])
         missed = np.abs(found - true)[order, 1]
         print(f"the worst hundredth makes up {missed[: len(order) // 100].sum() / missed.sum():.0%} of the error of G")
@@ -265,8 +265,9 @@ def speed() -> None:
     crystals = timed("lattice sums", lambda: [member.sums(atoms) for atoms in cells])
     timed("symmetry (spglib) and standard cell", lambda: [symmetrised(atoms) for atoms in cells])
     rows = timed("descriptors", lambda: [crystal_row(atoms) for atoms in cells])
-    if ensemble.process is not None:
-        timed("Gaussian processes", lambda: ensemble.process.logarithms(rows))  # type: ignore[union-attr]
+    process = ensemble.process
+    if process is not None:
+        timed("Gaussian processes", lambda: process.logarithms(rows))
     for dtype, name in ((torch.float64, "one network, float64"), (torch.float32, "one network, float32")):
         made = member.to(dtype)
 
