@@ -102,7 +102,7 @@ class ElementKernels:
         self._points: np.ndarray | None = None
         self._region = _Region(cells=len(cells), nodes=_pointer(self._nodes), corners=_pointer(self._corners))
         self._held = np.zeros(3 * self._local, dtype=np.int8)
-        self._places: tuple[Any, Any, np.ndarray | None, np.ndarray | None] | None = None
+        self._places: tuple[Any, np.ndarray | None, np.ndarray | None] | None = None
 
     def read_at(self, places: np.ndarray) -> None:
         """Where fields at points have the values of each cell's points: (cells, points), cells as given to the constructor."""
@@ -144,10 +144,12 @@ class ElementKernels:
         held, petsc = ctypes.c_void_p(_pointer(self._held)), ctypes.CDLL(PETSc.__file__)  # finds PETSc itself
         direct = 0
         if matrix.assembled:
-            if self._places is None or self._places[0] is not matrix:
-                block = matrix.getDiagonalBlock()
-                self._places = (matrix, block, *self._find_places(block))
-            _, block, rows, places = self._places
+            block = matrix.getDiagonalBlock()
+            # a new entry in its pattern moves all that stand behind it
+            pattern = (matrix, block.getInfo()["nz_used"])
+            if self._places is None or self._places[0] != pattern:
+                self._places = (pattern, *self._find_places(block))
+            _, rows, places = self._places
             if rows is not None and places is not None:
                 direct, values, handle = self._inner, ctypes.c_void_p(), ctypes.c_void_p(block.handle)
                 _check(petsc.MatSeqAIJGetArray(handle, ctypes.byref(values)))

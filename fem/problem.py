@@ -297,7 +297,7 @@ class EquilibriumProblem:
             local.array_w[:] = self.u.x.array
         if not self._update(tangent=True):
             return  # the solve itself will say so
-        self._assembly.set_matrix(self._matrix)
+        self._assemble_whole_matrix()
         loose, held = self._matrix.getDiagonal().array_r == 0.0, self._held()
         self._assemble_matrix()
         diagonal = np.where(held, 0.0, self._matrix.getDiagonal().array_r)

@@ -174,6 +174,20 @@ def test_two_laws_by_name(tmp_path, kind):
     # and what is held where there is no material holds nothing
     with pytest.raises(ValueError, match="free rigid motion"):
         EquilibriumProblem(half.virtual_work(v), u, [half], bcs=bcs[:1]).solve()
+    # nor does it disturb what is held elsewhere, however often the matrix is filled
+    moved = dfem.Function(space)
+    bcs = [bcs[0], dfem.dirichletbc(moved, part.dofs(space, "right"))]
+    u.x.array[:] = 0.0
+    problem = EquilibriumProblem(half.virtual_work(v), u, [half], bcs=bcs)
+    inside = dfem.locate_dofs_geometrical(space, lambda x: x[0] > 0.99)
+    for shift in (0.01, 0.03, 0.02):
+        moved.x.array[:] = shift
+        problem.solve()
+        np.testing.assert_allclose(u.x.array.reshape(-1, 3)[inside], shift, rtol=1e-9)
+    values = problem._matrix.copy()
+    problem._assemble_matrix()
+    values.axpy(-1.0, problem._matrix)
+    assert values.norm() < 1e-12 * problem._matrix.norm()
 
 
 def test_mistakes_have_names(tmp_path):
