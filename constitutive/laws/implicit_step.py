@@ -117,14 +117,15 @@ def solve_step(m: Material, strain: Tensor, memory: Tensor, dt: float) -> Soluti
     elastic = torch.cat([trial, torch.zeros_like(trial[:, :1])], dim=1)
     strength = m.strength + resistance(m, r)[0]
     value = equivalent(m, trial)[0]
-    flows = value > strength
+    bound = TOLERANCE * (1.0 + torch.linalg.vector_norm(trial, dim=1) + torch.linalg.vector_norm(memory, dim=1))
+    # a committed state lies on the yield surface to the tolerance: elastic, so that rounding does not choose its tangent
+    flows = value > strength + 10.0 * bound
     if dt == 0.0 and float(m.viscosity) > 0.0:
         flows = torch.zeros_like(flows)
     if not bool(flows.any()):
         return Solution(elastic, _jacobian(m, elastic, r, dt), flows, torch.zeros_like(flows))
     unknowns = torch.where(flows[:, None], _radial(m, trial, strength / torch.where(flows, value, 1.0)), elastic)
     residual, jacobian = step_residual(m, unknowns, trial, r, dt), _jacobian(m, unknowns, r, dt)
-    bound = TOLERANCE * (1.0 + torch.linalg.vector_norm(trial, dim=1) + torch.linalg.vector_norm(memory, dim=1))
     size = torch.linalg.vector_norm(residual, dim=1)
     length = torch.ones_like(size)
     active = flows.clone()

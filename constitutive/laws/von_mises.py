@@ -107,7 +107,8 @@ class VonMisesLaw(HistoryLaw):
         relative = twice * elastic - (2.0 / 3.0) * self.kinematic * plastic
         size = torch.linalg.vector_norm(relative, dim=1)
         overstress = 1.5**0.5 * size - self.yield_stress - self._hardening(before)[0]
-        flows = overstress > 0.0
+        # a committed state lies on the yield surface to rounding, which must not choose its tangent: it is elastic
+        flows = overstress > 1e-10 * self.yield_stress
         normal = relative / torch.where(flows, size, 1.0)[:, None]
         linear = 3.0 * self.shear + self.kinematic
         multiplier = torch.zeros_like(size)

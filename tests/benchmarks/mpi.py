@@ -14,10 +14,13 @@ import logging
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from datetime import date
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fem"))
+from mpi_ranks import run_on_ranks
 
 
 def worker(cells: int) -> None:
@@ -82,13 +85,8 @@ def worker(cells: int) -> None:
 
 
 def run(ranks: int, cells: int) -> dict:
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    environment |= {"OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    command = ["mpirun", "-n", str(ranks), sys.executable, "-m", "mpi4py", __file__, "--worker", str(cells)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if result.returncode:
-        raise SystemExit(result.stderr[-3000:])
-    return json.loads(result.stdout.strip().splitlines()[-1])
+    output = run_on_ranks(ranks, __file__, "--worker", str(cells), timeout=7200)
+    return json.loads(output.strip().splitlines()[-1])
 
 
 def main(million: bool) -> None:

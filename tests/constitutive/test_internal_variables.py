@@ -206,6 +206,22 @@ def test_stress_is_the_derivative_of_the_free_energy() -> None:
         assert np.allclose((plus - minus) / 2e-5, rest.stress[:, j], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "law", [von_mises(), as_internal_variables(), random_law("-3m")], ids=["radial", "one", "four"]
+)
+def test_rounding_at_yield_does_not_choose_the_tangent(law: VonMisesLaw | InternalVariableLaw) -> None:
+    """A committed state lies on the yield surface but for rounding: its tangent is the elastic one at every point; a
+    thousandth of the yield strain further out it is not."""
+    strain, state = loaded(law)
+    for noise in (0.0, 1e-16, -1e-16):
+        answer = law.response(strain + noise, state)
+        elastic = np.broadcast_to(law.stiffness(), (len(strain), 6, 6))
+        np.testing.assert_allclose(mandel.unpack_upper(answer.tangent), elastic, rtol=0, atol=1e-10)
+    further = law.response(strain + 1e-3 * YIELD * np.random.default_rng(1).normal(size=strain.shape), state)
+    moved = np.linalg.norm(mandel.unpack_upper(further.tangent) - law.stiffness(), axis=(1, 2))
+    assert 0.2 < np.mean(moved > 1.0) < 0.8
+
+
 def test_first_order_in_the_time_step() -> None:
     """Halving Δt halves the change that the next halving makes, on a viscous path."""
     law = random_law("m-3m", viscosity=0.5)

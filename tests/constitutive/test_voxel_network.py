@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from mpi_ranks import run_on_ranks
 
 from constitutive.homogenization import homogenize
 from constitutive.moduli import ModuliResult, moduli, voxel_stiffness
@@ -256,14 +254,7 @@ def test_set_from_ranks_is_the_set_from_one(tmp_path: Path) -> None:
     arguments = ["--number", "48", "--size", "5", "--porous", "false"]
     one, two, halves = (tmp_path / f"{name}.h5" for name in ("one", "two", "halves"))
     assert CliRunner().invoke(make, [str(one), *arguments]).exit_code == 0
-    command = ["mpirun", "-n", "2", sys.executable, "-m", "constitutive.voxel_data", str(two), *arguments]
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_on_ranks(2, "-m", "constitutive.voxel_data", str(two), *arguments, timeout=300)
     stopped = CliRunner().invoke(make, [str(halves), *arguments, "--part", "0", "--parts", "2"])
     assert stopped.exit_code == 0 and not halves.exists() and "2 of 3 blocks" in stopped.output
     assert CliRunner().invoke(make, [str(halves), *arguments]).exit_code == 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import torch
 import ufl
 from dolfinx import fem, mesh
 from dolfinx.fem import petsc
+from mpi_ranks import run_on_ranks
 
 from constitutive import NeoHookeanLaw, PolynomialLaw, SymmetricLaw
 from constitutive.laws.polynomial import higher_order_polynomials
@@ -195,12 +193,5 @@ if MPI.COMM_WORLD.rank == 0:
 
 
 def test_two_ranks() -> None:
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
-    environment["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
-    here = Path(__file__).resolve()
-    environment["PYTHONPATH"] = os.pathsep.join([str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
-    command = ["mpirun", "-n", "2", sys.executable, "-m", "mpi4py", "-c", _RANKS.format(folder=str(here.parent))]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert float(result.stdout.split()[-1]) < 1e-13
+    folder = str(Path(__file__).resolve().parent)
+    assert float(run_on_ranks(2, "-c", _RANKS.format(folder=folder), timeout=200).split()[-1]) < 1e-13

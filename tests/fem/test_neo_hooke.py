@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from mpi_ranks import run_on_ranks
 
 HERE = Path(__file__).resolve().parent
 RANKS = (1, 2, 3, 4)
@@ -36,27 +35,9 @@ def reports(tmp_path_factory):
 
 
 def run_ranks(folder):
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
-    environment["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
-    # ranks that wait leave the cores to the others
-    environment["OMPI_MCA_mpi_yield_when_idle"] = "1"
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     for ranks in RANKS:
         (folder / str(ranks)).mkdir()
-        # -m mpi4py: an exception on one rank ends all of them instead of leaving the others to wait
-        command = [
-            "mpirun",
-            "-n",
-            str(ranks),
-            sys.executable,
-            "-m",
-            "mpi4py",
-            str(HERE / "neo_hooke_ranks.py"),
-            str(folder),
-        ]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-        assert result.returncode == 0, result.stderr[-3000:]
+        run_on_ranks(ranks, str(HERE / "neo_hooke_ranks.py"), str(folder))
 
 
 @pytest.mark.parametrize("ranks", RANKS)
