@@ -81,6 +81,7 @@ class Assembly:
         self._parts: list[Any] = []
         #: what is left for DOLFINx: integrals whose tangent is to be made, materials whose stresses they have, and tangents
         rest, others, tangents, reasons = residual, [], [], []
+        trial = ufl.TrialFunction(u.function_space)
         for material in materials if how != "forms" else []:
             left, reason = _without_work(rest, material)
             part = None
@@ -96,7 +97,7 @@ class Assembly:
                     f"{reason} Leave assembly at 'auto'."
                 )
             if reason and _large(material):
-                left, part, reason = _by_form(rest, material, materials)
+                left, part, reason = _by_form(rest, material, materials, trial)
                 tangents += [part.rest] if part is not None else []
             if part is not None and not reason:
                 self._parts.append(part)
@@ -112,7 +113,7 @@ class Assembly:
         if self.fused:
             self._residual = versions.compile_form(rest) if rest.integrals() else None
         if self._parts:
-            form: Any = expand_derivatives(tangent_form(rest, u, others)) if rest.integrals() else rest
+            form: Any = expand_derivatives(tangent_form(rest, u, others, trial)) if rest.integrals() else rest
             form = ufl.Form([part for whole in (form, *tangents) for part in whole.integrals()])
             self._tangent = None if form.empty() else versions.compile_form(form)
         self.description = _in_words(self._parts, self.fused, self._tangent is not None, reasons)
@@ -157,7 +158,7 @@ def _large(material: QuadratureMaterial) -> bool:
     return material.mesh.comm.allreduce(len(material.cells) * material.points_per_cell) >= LEAST_POINTS
 
 
-def _by_form(residual: Any, material: QuadratureMaterial, materials: Sequence[Any]) -> tuple[Any, Any, str]:
+def _by_form(residual: Any, material: QuadratureMaterial, materials: Sequence[Any], trial: Any) -> tuple[Any, Any, str]:
     """The residual without the integrals that have the material's stress, their tangent, or why there is none."""
     (work,) = material.virtual_work(residual.arguments()[0]).integrals()
     stresses = [other.stress for other in materials if other is not material]
@@ -174,7 +175,7 @@ def _by_form(residual: Any, material: QuadratureMaterial, materials: Sequence[An
             taken.append(part)
     part, reason = None, ""
     try:
-        part = FormTangent(WHERE, taken, material)
+        part = FormTangent(WHERE, taken, material, trial)
     except (ValueError, NoCompiler) as error:
         reason = str(error).removeprefix(f"{WHERE}: ")
     reason = next(filter(None, material.mesh.comm.allgather(reason)), "")

@@ -28,10 +28,7 @@ class _Region(ctypes.Structure):
 
     _fields_ = [
         ("cells", ctypes.c_int64),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("nodes", "corners", "points", "x", "u", "stress", "tangent")
-        ),
+        *((name, ctypes.c_void_p) for name in ("nodes", "corners", "points", "x", "u", "stress", "tangent")),
         ("base", ctypes.c_int64),
         ("rotation", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("rotation_stride", "outside", "invalid")),
@@ -110,7 +107,9 @@ class ElementKernels:
 
     def read_at(self, places: np.ndarray) -> None:
         """Where fields at points have the values of each cell's points: (cells, points), cells as given to the constructor."""
-        self._points = np.ascontiguousarray(places.reshape(len(self._order), -1)[self._order], dtype=np.int32)
+        self._points = np.ascontiguousarray(
+            places.reshape(len(self._order), self.points_per_cell)[self._order], dtype=np.int32
+        )
         self._region.points = _pointer(self._points)
 
     def set_rotation(self, rotation: np.ndarray) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import ufl as _ufl
 from ufl.algorithms import expand_derivatives, extract_arguments
 from ufl.algorithms.map_integrands import map_integrand_dags
-from ufl.classes import Argument, Zero
+from ufl.argument import Argument
+from ufl.constantvalue import Zero
 from ufl.corealg.multifunction import MultiFunction
 
 from constitutive.ckernel import shared_source
@@ -43,6 +44,8 @@ class FormTangent:
         Of the residual, under the measure of the material.
     material : QuadratureMaterial
         The only one whose stress they have.
+    trial : Argument
+        Trial function of `rest`.
 
     Attributes
     ----------
@@ -57,7 +60,7 @@ class FormTangent:
         Where there is none.
     """
 
-    def __init__(self, where: str, integrals: Sequence[Any], material: QuadratureMaterial) -> None:
+    def __init__(self, where: str, integrals: Sequence[Any], material: QuadratureMaterial, trial: Any) -> None:
         failure = ""
         try:
             versions.lagrange_tables(where, material.u, material.degree)
@@ -67,9 +70,13 @@ class FormTangent:
         failure = next(filter(None, material.mesh.comm.allgather(failure)), "")
         if failure:
             raise ValueError(failure)
-        whole: Any = expand_derivatives(tangent_form(ufl.Form(list(integrals)), material.u, [material]))
-        parts = [_replaced(where, whole, *at) for at in (((None, _NONE[1]), _ALL), ((_NONE[0], None), (None, _NONE[1])))]
-        self.rest = ufl.Form([part for form in parts for part in form.integrals() if len(extract_arguments(part.integrand())) == 2])
+        whole: Any = expand_derivatives(tangent_form(ufl.Form(list(integrals)), material.u, [material], trial))
+        parts = [
+            _replaced(where, whole, *at) for at in (((None, _NONE[1]), _ALL), ((_NONE[0], None), (None, _NONE[1])))
+        ]
+        self.rest = ufl.Form(
+            [part for form in parts for part in form.integrals() if len(extract_arguments(part.integrand())) == 2]
+        )
         units = [
             (_NONE[0], ufl.as_matrix([[int(3 * i + j == k) for j in range(3)] for i in range(3)])) for k in range(9)
         ]

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from .material import QuadratureMaterial
 
 
-def tangent_form(residual: Any, u: Any, materials: Sequence[QuadratureMaterial]) -> Any:
+def tangent_form(residual: Any, u: Any, materials: Sequence[QuadratureMaterial], trial: Any = None) -> Any:
     """Bilinear form d residual / du, through u itself and through the stress of every material.
 
     A stress is a coefficient that follows u with ∂S/∂u · du = C : δE[du]; so the form is the Gateaux derivative of the
     residual in the direction of that expression. Whatever the user did with the virtual work (scaled it, subtracted
-    it, used the stress elsewhere), the tangent stays consistent.
+    it, used the stress elsewhere), the tangent stays consistent. Forms that are to be added share one trial function.
     """
-    trial = ufl.TrialFunction(u.function_space)
+    trial = ufl.TrialFunction(u.function_space) if trial is None else trial
     form: Any = ufl.derivative(residual, u, trial)
     for material in materials:
         form = form + ufl.derivative(residual, material.stress, material.stress_variation(trial))

@@ -157,9 +157,14 @@ def main() -> None:
     rival = seconds["iteration, Neo-Hooke"]
     plain = seconds["Neo-Hooke residual"] + seconds["Neo-Hooke matrix"]
     print("one Newton iteration against Neo-Hooke (in brackets: against its two assemblies alone)")
-    for name, words in (("auto", "general, virtual_work(v)"), ("own form", "general, own form"), ("forms", "all by DOLFINx"), ("fused", "fused")):
+    for name, what in (
+        ("auto", "general, virtual_work(v)"),
+        ("own form", "general, own form"),
+        ("forms", "all by DOLFINx"),
+        ("fused", "fused"),
+    ):
         value = seconds[f"iteration, {name}"]
-        print(f"  {words:<26}{value / rival:6.2f} × ({value / plain:.2f} ×)")
+        print(f"  {what:<26}{value / rival:6.2f} × ({value / plain:.2f} ×)")
     for name, matrices, residuals in differences:
         print(f"{name} against forms: matrices differ by {matrices:.1e}, residuals by {residuals:.1e}")
 
