@@ -65,7 +65,7 @@ class ElementKernels:
     Raises
     ------
     ValueError
-        'not supported: …', for other elements than Lagrange of degree 1 or 2 on straight hexahedra and tetrahedra.
+        'not supported: …', for other elements than Lagrange of degree 1 or 2 on hexahedra and tetrahedra of degree 1 or 2.
     NoCompiler
         Where there is none.
     """
