@@ -79,8 +79,8 @@ def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str, deg
     """Mesh of cells of a degree, 'hexahedron', 'tetrahedron', 'quadrilateral' or 'triangle', from node numbers and points
     (n, dim).
 
-    Nodes are ordered as DOLFINx does. Corners of a hexahedron or quadrilateral count as DOLFINx does, x fastest: a tensor product. On several ranks, each
-    gives its share of cells and points, or one gives all of them and the others empty arrays of the same width.
+    Nodes are ordered as DOLFINx does: corners of a hexahedron or quadrilateral count x fastest, a tensor product. On several
+    ranks, each gives its share of cells and points, or one gives all of them and the others empty arrays of the same width.
     """
     cells = np.ascontiguousarray(cells, dtype=np.int64)
     points = np.ascontiguousarray(points, dtype=float)
