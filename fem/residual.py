@@ -71,7 +71,8 @@ def check_residual(residual: Any, u: Any, materials: Sequence[QuadratureMaterial
             )
         _check_rule(where, residual, u, material, materials)
     for first, second in itertools.combinations(materials, 2):
-        if first.degree != second.degree and np.intersect1d(first.cells, second.cells).size:
+        shared = first.degree != second.degree and np.intersect1d(first.cells, second.cells).size > 0
+        if u.function_space.mesh.comm.allreduce(int(shared)):
             raise ValueError(
                 f"{where}: expected materials on the same cells under one quadrature rule, got degrees {first.degree} and "
                 f"{second.degree}. Give both the same degree."
