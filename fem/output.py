@@ -36,14 +36,14 @@ def _checked(where: str, path: Any, suffix: str, fields: Sequence[Any]) -> tuple
 
 
 def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None = None) -> None:
-    """Write the mesh in its reference configuration, the displacement at its vertices and cell fields.
+    """Write the mesh in its reference configuration, the displacement at its nodes and cell fields.
 
     Parameters
     ----------
     path : str or Path
         File to write, with the suffix '.xdmf'; the numbers go to a '.h5' beside it.
     u : Function
-        Displacement; one of higher degree is interpolated to degree 1.
+        Displacement; it is interpolated to the degree of the mesh's edges.
     fields : sequence of Function
         Degree 1 or constant in each cell, as `QuadratureMaterial.project` gives them. Their names are kept.
     time : float, optional
@@ -61,7 +61,8 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
             f"{path.with_suffix('.h5').name!r}. Choose another name."
         )
     mesh = u.function_space.mesh
-    displacement = fem.Function(versions.lagrange_space(mesh, "CG", 1, tuple(u.ufl_shape)), name="displacement")
+    space = versions.lagrange_space(mesh, "CG", versions.geometry_degree(mesh), tuple(u.ufl_shape))
+    displacement = fem.Function(space, name="displacement")
     displacement.interpolate(u)
     displacement.x.scatter_forward()
     with io.XDMFFile(mesh.comm, str(path), "w") as file:
