@@ -5,6 +5,7 @@ Cells hold their vectors in rows, so F = (L₀⁻¹ L)ᵀ from the matched super
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -107,6 +108,7 @@ def read_extended_xyz(
     from ase.io import iread
 
     where = f"{Path(path).name}"
+    _check_frames(where, Path(path))
     try:
         frames = list(iread(path, index=":", format="extxyz"))
     except Exception as error:
@@ -181,6 +183,43 @@ def read_extended_xyz(
             "energy_offset": offset,
         },
     )
+
+
+def _check_frames(where: str, path: Path) -> None:
+    """Each frame has the atoms that it states, and the file ends where a frame does: what a cut leaves is not read."""
+    with open(path, "rb") as stream:
+        number, last, ended = 0, b"\n", False
+        while line := stream.readline(2**20):
+            number, text = number + 1, line.decode("ascii", "replace").strip()
+            if not text or ended:
+                # ASE stops at an empty line, whatever follows
+                ended = True
+                if not text:
+                    continue
+            if ended or not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 10**9):
+                raise ValueError(
+                    f"{where}: expected extended XYZ, got {text[:40]!r} for a number of atoms in line {number}. Write it with "
+                    "ASE."
+                )
+            for place in range(int(text) + 1):
+                last = stream.readline(2**24)
+                if not last:
+                    raise ValueError(
+                        f"{where}: expected {text} atoms in its last frame, got {max(place - 1, 0)}: the file was cut. Copy it "
+                        "again."
+                    )
+                columns = re.search(rb"Properties\s*=\s*[\"']?([^\s\"']+)", last) if place == 0 else None
+                if columns is not None and any(len(part) > 4 for part in columns[1].split(b":")[2::3]):
+                    raise ValueError(
+                        f"{where}: expected columns of atoms, got {columns[1][:80].decode('ascii', 'replace')!r} in line "
+                        f"{number + 1}. Write it with ASE."
+                    )
+            number += int(text) + 1
+    if not last.endswith(b"\n"):
+        raise ValueError(
+            f"{where}: expected a last line that ends, got one without its end: the file may have been cut within a number. "
+            "Copy it again, or add a newline where it is whole."
+        )
 
 
 def _match_frames(

@@ -70,7 +70,7 @@ class Microstructure:
             turns = check_rotation("Microstructure orientations", self.orientations)
             if turns.ndim != 3 or len(turns) <= highest:
                 raise ValueError(
-                    f"Microstructure: expected orientations ({highest + 1}, 3, 3), one for each label, got {turns.shape}."
+                    f"Microstructure: expected orientations ({highest + 1}, 3, 3), one for each label, got {turns.shape}. Give all."
                 )
             object.__setattr__(self, "orientations", turns)
             if self.grain_phases is None:
@@ -79,7 +79,8 @@ class Microstructure:
             phases = np.asarray(self.grain_phases)
             if phases.ndim != 1 or phases.dtype.kind not in "iu" or len(phases) <= highest:
                 raise ValueError(
-                    f"Microstructure: expected grain_phases ({highest + 1},) of whole numbers, got {phases.shape} {phases.dtype}."
+                    f"Microstructure: expected grain_phases ({highest + 1},) of whole numbers, got {phases.shape} "
+                    f"{phases.dtype}. Give one for each label."
                 )
             object.__setattr__(self, "grain_phases", phases.astype(int))
 
