@@ -105,17 +105,8 @@ def read_extended_xyz(
     The energy is the free energy where every frame has one (the stress is its derivative), else the energy. A virial
     (eV) stands for a missing stress: σ = −virial/V, whatever the unit and sign stated for stresses.
     """
-    from ase.io import iread
-
     where = f"{Path(path).name}"
-    _check_frames(where, Path(path))
-    try:
-        frames = list(iread(path, index=":", format="extxyz"))
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(
-            f"{where}: expected extended XYZ, got a file that ASE cannot read: {reason}. Write it with ASE."
-        ) from error
+    frames = read_frames(where, Path(path))
     if stress_sign not in (1, -1):
         raise ValueError(f"{where}: expected a stress sign of 1 or -1, got {stress_sign}. Tension positive is 1.")
     convert(0.0, stress_units, "GPa")
@@ -185,6 +176,20 @@ def read_extended_xyz(
     )
 
 
+def read_frames(where: str, path: Path) -> list[Atoms]:
+    """All frames of a file, as ASE reads them."""
+    from ase.io import iread
+
+    _check_frames(where, path)
+    try:
+        return list(iread(path, index=":", format="extxyz"))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(
+            f"{where}: expected extended XYZ, got a file that ASE cannot read: {reason}. Write it with ASE."
+        ) from error
+
+
 def _check_frames(where: str, path: Path) -> None:
     """Each frame has the atoms that it states, and the file ends where a frame does: what a cut leaves is not read."""
     with open(path, "rb") as stream:
@@ -228,7 +233,10 @@ def _match_frames(
     """Deformation gradients, reference volumes and supercell matrices of frames; every misfit named at once."""
     cells = np.array([frame.cell.array for frame in frames])
     finite = [np.all(np.isfinite(frame.cell.array)) and np.all(np.isfinite(frame.positions)) for frame in frames]
-    solid = [bool(good) and frame.cell.volume > 1e-6 for good, frame in zip(finite, frames, strict=True)]
+    solid = [
+        bool(good) and frame.cell.volume > 1e-6 and np.linalg.cond(frame.cell.array) < 1e6
+        for good, frame in zip(finite, frames, strict=True)
+    ]
     wrong = {
         place: "its cell or positions are not finite, or it has no volume"
         for place, good in enumerate(solid)

@@ -58,6 +58,10 @@ class Microstructure:
             )
         if labels.min() < 0:
             raise ValueError(f"Microstructure: expected labels ≥ 0, got {labels.min()}. Renumber them.")
+        if np.shape(self.spacing) not in ((), (1,), (3,)):
+            raise ValueError(
+                f"Microstructure: expected a spacing (3,), got shape {np.shape(self.spacing)}. Give dx, dy, dz."
+            )
         spacing = np.broadcast_to(np.asarray(self.spacing, dtype=float), (3,)).copy()
         if not np.all(np.isfinite(spacing)) or not np.all(spacing > 0):
             raise ValueError(

@@ -55,6 +55,8 @@ def _read_dream3d(
     spacing = sibling("_SIMPL_GEOMETRY/SPACING")
     if spacing is None and container in groups:
         spacing = file[container].attrs.get("_SPACING")
+    if spacing is not None and np.shape(spacing) != (3,):
+        raise ValueError(f"a spacing of shape {np.shape(spacing)}, not (3,)")
     labels = hdf5_numbers(file, ids, size)
     labels = labels[..., 0] if labels.ndim == 4 else labels
     if labels.dtype.kind not in "iu" or not labels.size:

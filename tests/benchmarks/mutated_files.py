@@ -748,7 +748,7 @@ def _legal_voxels(label: str, content: bytes, source: bytes, found: Any, good: A
         )
         if voxels <= touched:
             return "other spacing, tables or voxels, where bytes of the file are others" if others else "other voxels, as many as changed bytes"
-        return f"the header says another type or order ({label.split()[0]})"
+        return f"the header says another type, order or place ({label.split()[0]})"
     if found["labels"].size <= 2000 * len(content) and label not in ("huge",):
         return f"the header says another shape, and the file has the bytes for it ({label.split()[0]})"
     return ""
