@@ -14,6 +14,7 @@ Each file is read in a child process, so that a crash of a C library is an outco
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import pickle
 import platform
@@ -86,6 +87,7 @@ def _outcome(kind: Kind, source: Path, target: Path, seed: int, number: int, goo
 def _work(kind: Kind, folder: Path, seed: int, start: int, stop: int, out: int) -> None:
     """In the child: outcomes of files start … stop − 1, pickled to a pipe, each announced before it is read."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
     address = int(_status("VmSize")) * 2**20 + 4 * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (address, address))
     sources = kind.originals(folder)

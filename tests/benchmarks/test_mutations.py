@@ -15,10 +15,11 @@ from mutations import run
 
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files_are_refused_or_read_unchanged(name: str) -> None:
-    found = run(KINDS[name], 500 if name == "law" else 80, seed=2)
-    assert found["tally"].total() == (500 if name == "law" else 80)
+    number = 500 if name == "law" else 60
+    found = run(KINDS[name], number, seed=2)
+    assert found["tally"].total() == number
     assert not found["faults"], found["faults"]
-    assert found["tally"]["refused"] > 10 and found["tally"]["unchanged"] > 0
+    assert found["tally"]["refused"] > 10 and found["tally"]["unchanged"] + found["legal"].total() > 0
 
 
 def _careless(path: Path) -> dict[str, np.ndarray]:
@@ -31,7 +32,7 @@ def _careless(path: Path) -> dict[str, np.ndarray]:
         while time.process_time() < start + 1.2:
             pass
     if content == b"large":
-        np.ones(2**25 * 8)[:] = 2.0
+        np.ones(2**25)[:] = 2.0
     if content == b"raise":
         raise KeyError("x")
     if content == b"foreign":
@@ -41,20 +42,18 @@ def _careless(path: Path) -> dict[str, np.ndarray]:
     return {"array": np.frombuffer(content, dtype=np.uint8)}
 
 
-def test_faults_are_found(tmp_path: Path) -> None:
-    words = [b"crash", b"slow", b"large", b"raise", b"foreign", b"good", b"wrong", b"whole"]
+def test_faults_are_found() -> None:
+    words = [b"whole", b"crash", b"slow", b"large", b"raise", b"foreign", b"good", b"wrong"]
 
     def originals(folder: Path) -> list[Path]:
-        (folder / "a.txt").write_bytes(b"whole")
-        return [folder / "a.txt"]
+        paths = [folder / f"{place}.txt" for place in range(len(words))]
+        for path in paths:
+            path.write_bytes(b"whole")
+        return paths
 
-    kind = Kind(
-        "careless", originals, _careless, lambda path, rng: ("word", words[int(rng.integers(len(words)))]),
-        lambda *_: "",
-    )  # fmt: skip
-    found = run(kind, 60, seed=0)
+    kind = Kind("careless", originals, _careless, lambda path, rng: ("word", words[int(path.stem)]), lambda *_: "")
+    found = run(kind, len(words))
     said = "\n".join(found["faults"])
-    for what in ("crash by signal 11", "1.2", "512 MB", "KeyError", "not our sentence: 'bad magic number'", "differs"):
+    for what in ("crash by signal 11", "1.2", "256 MB", "KeyError", "not our sentence: 'bad magic number'", "differs"):
         assert what in said, what
-    assert found["tally"]["refused"] > 0 and found["tally"]["unchanged"] > 0
-    assert found["tally"].total() == 60
+    assert found["tally"] == {"unchanged": 1, "refused": 1, "fault": 6}
