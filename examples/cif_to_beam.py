@@ -92,7 +92,9 @@ def picture(result: Any, rows: dict[str, dict[str, float]], shapes: dict[str, np
     left.remove()
     left = figure.add_subplot(1, 3, 1, projection="polar")
     left.plot(angle, result.young(np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)))
-    left.set_title(f"Young's modulus of {result.formula} in the plane (001), GPa")
+    left.set_title(f"{result.formula}: Young's modulus\nin the plane (001), GPa")
+    left.set_rlabel_position(90)
+    left.set_rgrids([50, 100, 150] if result.young([1, 1, 0]) < 200 else [100, 200, 300])
     for name, line in shapes.items():
         middle.plot(line[:, 0], 1e3 * line[:, 1], label=f"[{name}]")
     middle.set(xlabel="along the beam, heights", ylabel="deflection, 10⁻³ heights", title="one force, beams along")
