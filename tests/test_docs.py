@@ -39,6 +39,10 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
+def has_code(page: str) -> bool:
+    return any(b.language == "bash" or (b.language == "python" and b.run) for b in blocks((DOCS / page).read_text()))
+
+
 def run_bash(where: str, text: str) -> None:
     from constitutive.cli import main
 
@@ -80,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(b.run or b.language == "bash" for b in blocks((DOCS / page).read_text()))])  # fmt: skip
+@pytest.mark.parametrize("page", [page for page in PAGES if has_code(page)])
 def test_every_block_runs(page: str, folder: Path) -> None:
     if re.search(r"^(import|from) (dolfinx|fem)\b", (DOCS / page).read_text(), re.M):
         pytest.importorskip("dolfinx", reason="needs DOLFINx")
