@@ -143,7 +143,9 @@ def _read_tiff(where: str, path: Path) -> np.ndarray:
     try:
         return tifffile.imread(path)
     except (tifffile.TiffFileError, ValueError) as error:
-        raise ValueError(f"{where}: expected a TIFF stack, got a damaged or foreign file: {error}.") from error
+        raise ValueError(
+            f"{where}: expected a TIFF stack, got a damaged or foreign file: {error}. Copy it again."
+        ) from error
 
 
 def _read_raw(where: str, path: Path, shape: tuple[int, int, int] | None, dtype: str) -> np.ndarray:
@@ -165,7 +167,9 @@ def _read_hdf5(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray,
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(f"{where}: expected an HDF5 file, got a damaged or foreign one: {error}.") from error
+        raise ValueError(
+            f"{where}: expected an HDF5 file, got a damaged or foreign one: {error}. Copy it again."
+        ) from error
     with file:
         arrays: dict[str, Any] = {}
         groups: dict[str, Any] = {}
