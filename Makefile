@@ -1,5 +1,5 @@
 # Two commands from a bare machine: `make demo` and `make test`. Both set up what is missing (scripts/environment).
-.PHONY: demo test test-dolfinx test-long lint wheel clean
+.PHONY: demo test test-dolfinx test-long lint wheel docs clean
 
 demo:
 	@scripts/environment python examples/copper_plate.py
@@ -21,6 +21,10 @@ lint:
 	@scripts/environment ruff format --check .
 	@scripts/environment pyright --pythonpath "$$(scripts/environment which python)"
 	@scripts/environment lint-imports
+
+# the documentation site, out/docs/site/index.html; its code blocks are run by tests/test_docs.py
+docs:
+	@scripts/docs
 
 wheel:
 	@scripts/environment scripts/check-wheel

@@ -89,7 +89,7 @@ def _from_words(where: str, words: list[str], text: str) -> np.ndarray:
         except ValueError:
             equals = ""
         if not equals:
-            raise ValueError(f"{where}: expected {_FORMS}, got {text!r}.")
+            raise ValueError(f"{where}: expected {_FORMS}, got {text!r}. Name it in one of these ways.")
     return _from_constants(where, values, symbol)
 
 

@@ -104,7 +104,9 @@ def uniaxial(
     names = [f"{i + 1}{j + 1}" for i, j in mandel.PAIRS]
     unknown = [name for name in held if name not in names[1:]]
     if unknown:
-        raise ValueError(f"{where}: expected held components among {', '.join(names[1:])}, got {', '.join(unknown)}.")
+        raise ValueError(
+            f"{where}: expected held components among {', '.join(names[1:])}, got {', '.join(unknown)}. 11 is loaded."
+        )
     turn = rotation_to_direction(np.asarray(direction, dtype=float), np.array([1.0, 0.0, 0.0]))
     given = np.array([name != "11" and name not in held for name in names])
     corners = np.concatenate([[0.0], turning])

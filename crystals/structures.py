@@ -38,7 +38,7 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
         except Exception as error:
             raise ValueError(
                 f"as_atoms: expected a structure that ASE can read (CIF, POSCAR, extended XYZ), got {str(path)!r}: "
-                f"{error}. Convert it with pymatgen or ASE."
+                f"{str(error).strip() or type(error).__name__}. Convert it with pymatgen or ASE."
             ) from error
         atoms = found[-1] if isinstance(found, list) else found
     elif isinstance(structure, Atoms):

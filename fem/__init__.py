@@ -8,7 +8,8 @@
     write_xdmf("result.xdmf", u, [material.project("cauchy")])
 
 Stress and tangent are quadrature Functions in Mandel components and in the sample frame; the tangent of the problem is
-the exact derivative of whatever residual the user wrote. In three dimensions; serial and MPI.
+the exact derivative of whatever residual the user wrote. In three dimensions, plane strain,
+plane stress and axisymmetric sections; serial and MPI.
 """
 
 try:

@@ -11,7 +11,7 @@ import click
 from .command import check_output, json_option, main, refuse_unread, sentence, show_result
 
 
-@main.command()
+@main.command(short_help="Strain a crystal; energy and stress of every state.")
 @click.argument("structure", type=click.Path(path_type=Path))
 @click.option(
     "--calculator", default="emt", show_default=True,

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from .command import json_option, main, sentence, show_result
+from .command import json_option, main, sentence, show_result, timed
 
 
-@main.command()
+@main.command(short_help="Elastic constants that strained states show.")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--order", type=click.IntRange(2, 4), default=3, show_default=True, help="Highest order.")
 @json_option
 @sentence
+@timed
 def constants(data: Path, order: int, as_json: bool) -> None:
     """Print the elastic constants that strained states show, with standard errors, stability and averages.
 

@@ -11,10 +11,10 @@ import click
 
 from crystals.whole_file import whole_file
 
-from .command import check_output, json_option, main, sentence, show_result
+from .command import check_output, json_option, main, sentence, show_result, timed
 
 
-@main.command()
+@main.command(short_help="Pull a material point along a crystal direction.")
 @click.argument("law", type=click.Path(path_type=Path))
 @click.option("--direction", default="100", show_default=True,
               help="Loaded direction, Cartesian in the crystal frame: 110, 1-10, or 1,0.5,0.")  # fmt: skip
@@ -28,6 +28,7 @@ from .command import check_output, json_option, main, sentence, show_result
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture to write (.png, .pdf, .svg).")
 @json_option
 @sentence
+@timed
 def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float | None, table: Path | None,
           plot: Path | None, as_json: bool) -> None:  # fmt: skip
     """Pull a material point along a crystal direction, lateral faces free: strain, stress, energy, stability.

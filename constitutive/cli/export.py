@@ -10,19 +10,20 @@ import click
 
 from crystals.whole_file import whole_file
 
-from .command import check_output, json_option, main, sentence, show_result
+from .command import check_output, json_option, main, sentence, show_result, timed
 
 #: States that the test program checks, and the largest deviation that it lets pass.
 STATES = 64
 TOLERANCE = 1e-12
 
 
-@main.command()
+@main.command(short_help="A law as one C file.")
 @click.argument("law", type=click.Path(path_type=Path))
 @click.option("--to", "language", type=click.Choice(["c"]), default="c", show_default=True, help="Language.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="C file to write. Default: LAW with .c, here.")
 @json_option
 @sentence
+@timed
 def export(law: Path, language: str, output: Path | None, as_json: bool) -> None:
     """Write a law as one C file without dependencies, with its header and a test program that checks it.
 

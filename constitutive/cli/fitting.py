@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from .command import check_output, json_option, main, refuse_unread, sentence, show_result
+from .command import check_output, json_option, main, refuse_unread, sentence, show_result, timed
 
 
-@main.command()
+@main.command(short_help="Fit a symmetric law to data.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Law to write (.law). Default: SOURCE with .law.")
 @click.option("--format", "kind", type=click.Choice(["auto", "table"]), default="auto", show_default=True,
@@ -197,7 +197,7 @@ def _tables(
     return found
 
 
-@main.command()
+@main.command(short_help="Which symmetry do data show?")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--frame", type=click.Choice(["searched", "stated"]), default="searched", show_default=True,
               help="'stated': the data's own axes, z along c, x along a, unique axis y.")  # fmt: skip
@@ -207,6 +207,7 @@ def _tables(
 @click.option("--seed", default=0, show_default=True, help="Seed of the folds and of the search.")
 @json_option
 @sentence
+@timed
 def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: str, units: str | None, seed: int,
             as_json: bool) -> None:  # fmt: skip
     """Which symmetry do data show? Ranks the Laue classes, and gives the stress that no law of a class can fit.

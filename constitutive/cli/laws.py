@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from .command import check_output, json_option, main, sentence, show_result
+from .command import check_output, json_option, main, sentence, show_result, timed
 
 
-@main.command()
+@main.command(short_help="Measure what a law keeps; exit status 1 if it fails.")
 @click.argument("law", type=click.Path(path_type=Path))
 @click.option("--states", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of random states.")
 @json_option
 @sentence
+@timed
 def audit(law: Path, states: int, as_json: bool) -> None:
     """Measure what a law keeps: symmetry, objectivity, tangent, reference state, stability. Exit status 1 if it fails.
 
@@ -30,10 +31,11 @@ def audit(law: Path, states: int, as_json: bool) -> None:
     sys.exit(0 if report.passed else 1)
 
 
-@main.command()
+@main.command(short_help="What a law file says of itself; elastic constants.")
 @click.argument("law", type=click.Path(path_type=Path))
 @json_option
 @sentence
+@timed
 def show(law: Path, as_json: bool) -> None:
     """Print what a law file says of itself, and its elastic constants of second and third order.
 
@@ -66,12 +68,13 @@ def _columns(cells: list[str], width: int = 14, columns: int = 6) -> list[str]:
     return ["    " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
 
 
-@main.command()
+@main.command(short_help="One HTML page about a law.")
 @click.argument("law", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Report to write. Default: LAW with .html.")
 @json_option
 @sentence
+@timed
 def report(law: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
     """Write one HTML page about a law: fit to DATA (.h5), constants, curves, stability, audit.
 
@@ -89,7 +92,7 @@ def report(law: Path, data: Path | None, output: Path | None, as_json: bool) -> 
     show_result(f"written to {target}", {"report": str(target)}, as_json)
 
 
-@main.command()
+@main.command(short_help="Families of laws and what each guarantees.")
 @json_option
 @sentence
 def families(as_json: bool) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from .command import check_output, json_option, main, refuse_unread, sentence, show_result
+from .command import check_output, json_option, main, refuse_unread, sentence, show_result, timed
 from .crystal import crystal_command
 
 
-@main.command()
+@main.command(short_help="Stiffness of a voxel image, or of a structure.")
 @click.argument("sources", metavar="IMAGE | STRUCTURE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--phase", "phases", multiple=True,
               help="Material of a phase: 0=pore, 1='E=70 nu=0.2', 2='K=37 G=44', 'C11=168.4 C12=121.4 C44=75.4', "
@@ -39,6 +39,7 @@ from .crystal import crystal_command
 @json_option
 @click.pass_context
 @sentence
+@timed
 def moduli(
     context: click.Context,
     sources: tuple[Path, ...],

@@ -1,0 +1,37 @@
+"""A law in dolfinx-external-operator solves as in QuadratureMaterial; older DOLFINx is told so in a sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("dolfinx", reason="needs DOLFINx")
+PATH = Path(__file__).parents[2] / "examples" / "external_operator.py"
+
+
+def test_same_displacement_as_the_material(tmp_path: Path) -> None:
+    pytest.importorskip("dolfinx_external_operator", reason="needs DOLFINx 0.10 and dolfinx-external-operator")
+    spec = importlib.util.spec_from_file_location("external_operator_example", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    figures = module.main(tmp_path, cells=3)
+    assert figures["difference"] < 1e-9
+    # the tangent is the stress's own: quadratic, to rounding
+    assert figures["iterations"] <= 6 and figures["residuals"][-1] < 1e-10 * figures["residuals"][0]
+    assert (tmp_path / "external_operator.png").stat().st_size > 8_000
+
+
+def test_older_dolfinx_is_told_so(tmp_path: Path) -> None:
+    from fem.dolfinx_versions import VERSION
+
+    if VERSION >= (0, 10):
+        pytest.skip("this DOLFINx is new enough")
+    environment = {**os.environ, "PYTHONPATH": str(PATH.parents[1])}
+    run = subprocess.run([sys.executable, PATH, "--out", tmp_path], capture_output=True, text=True, env=environment)
+    assert run.returncode == 1 and "expected DOLFINx 0.10 or later" in run.stderr and "Traceback" not in run.stderr
