@@ -18,16 +18,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from crystals import moduli
+from crystals.descriptors import CUTOFF
 from crystals.elastic_constants import elastic_constants
 from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
+from crystals.neighbours import Neighbours
+from crystals.pair_sums import lattice_sums
 from crystals.rotations import mandel_rotation
-from crystals.structures import Symmetrised, symmetrised
+from crystals.structures import Symmetrised, as_atoms, symmetrised
 from crystals.whole_file import whole_file
 
-from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork, bulk_and_shear
+from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork
 from .laws.polynomial import PolynomialLaw, higher_order_polynomials
-from .moduli_process import ModuliProcess, crystal_row
+from .moduli_process import ModuliProcess, crystal_rows
 
 SCHEMA = 1
 _MODELS = Path(__file__).parent / "models"
@@ -254,21 +257,33 @@ class CrystalEnsemble:
 
     def tensors(self, structures: Sequence[Any]) -> dict[str, np.ndarray]:
         """Every head's tensor (members, k, …) of structures as they lie: 'stiffness' is log C, C in GPa, Mandel."""
+        return self.tensors_of(self.neighbours([as_atoms(structure) for structure in structures]))
+
+    def neighbours(self, crystals: Sequence[Atoms]) -> Neighbours:
+        return Neighbours.of(crystals, self.networks[0].cutoff)
+
+    def tensors_of(self, bonds: Neighbours) -> dict[str, np.ndarray]:
+        """As `tensors`, of crystals whose neighbours are known."""
+        one = self.networks[0]
         with torch.no_grad():
-            batch = CrystalBatch.of([self.networks[0].sums(structure) for structure in structures])
+            batch = CrystalBatch.of(lattice_sums(bonds, one.radial, one.degree))
             found = [network(batch) for network in self.networks]
         return {head: np.array([one[head].numpy() for one in found]) for head in self.networks[0].heads}
 
 
-#: Groups by their operations in the standard frame, of which there are a few dozen: finding one takes 20 ms.
-_GROUPS: dict[bytes, PointGroup] = {}
+#: Groups, and the projections (36, 36) of matrices on what they leave alone, by their operations in the standard frame,
+#: of which there are a few dozen: finding one takes 20 ms.
+_GROUPS: dict[bytes, tuple[PointGroup, np.ndarray]] = {}
 
 
-def _group(crystal: Symmetrised) -> PointGroup:
-    order = np.lexsort(np.round(crystal.operations.reshape(-1, 9), 6).T)
-    key = (np.round(crystal.operations[order], 6) + 0.0).tobytes()
+def _group(crystal: Symmetrised) -> tuple[PointGroup, np.ndarray]:
+    rows = np.rint(crystal.operations.reshape(-1, 9) * 1e6).astype(np.int64)
+    key = rows[np.lexsort(rows.T)].tobytes()
     if key not in _GROUPS:
-        _GROUPS[key] = PointGroup.from_structure(crystal.atoms)
+        # of the idealised cell: its operations are exact
+        group = PointGroup.from_structure(crystal.atoms)
+        turns = mandel_rotation(group.rotations)
+        _GROUPS[key] = group, np.einsum("nac,nbd->abcd", turns, turns).reshape(36, 36) / len(turns)
     return _GROUPS[key]
 
 
@@ -338,20 +353,23 @@ def moduli_of_crystals(
 
 
 def _of_batch(crystals: list[Symmetrised], ensemble: CrystalEnsemble) -> list[CrystalModuli]:
-    tensors = ensemble.tensors([crystal.atoms for crystal in crystals])
+    bonds = ensemble.neighbours([crystal.atoms for crystal in crystals])
+    tensors = ensemble.tensors_of(bonds)
     logarithms = tensors["stiffness"]
-    # of the idealised cells: their operations are exact
-    groups = [_group(crystal) for crystal in crystals]
-    turns = [mandel_rotation(group.rotations) for group in groups]
+    groups, projections = zip(*(_group(crystal) for crystal in crystals), strict=True)
     found = logarithms.mean(axis=0)
-    projected = np.array([np.mean(q @ a @ q.transpose(0, 2, 1), axis=0) for q, a in zip(turns, found, strict=True)])
+    projected = (np.stack(projections) @ found.reshape(-1, 36, 1)).reshape(-1, 6, 6)
+    projected = 0.5 * (projected + projected.transpose(0, 2, 1))
     residuals = np.linalg.norm(projected - found, axis=(1, 2)) / np.linalg.norm(found, axis=(1, 2))
-    members = np.log(_hill(logarithms.reshape(-1, 6, 6))).reshape(len(logarithms), len(crystals), 2)
-    spread = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros(members.shape[1:])
-    near = np.sqrt(np.square(ensemble.about["log_error"]) + spread**2)
-    wide = 1.645 * near
-    if ensemble.process is not None:
-        own, known = np.log(_hill(projected)), ensemble.process.logarithms([crystal_row(one.atoms) for one in crystals])
+    if ensemble.process is None:
+        members = np.log(_hill(logarithms.reshape(-1, 6, 6))).reshape(len(logarithms), len(crystals), 2)
+        spread = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros(members.shape[1:])
+        near = np.sqrt(np.square(ensemble.about["log_error"]) + spread**2)
+        wide = 1.645 * near
+    else:
+        if bonds.cutoff != CUTOFF:
+            bonds = Neighbours.of([crystal.atoms for crystal in crystals], CUTOFF)
+        own, known = np.log(_hill(projected)), ensemble.process.of_rows(*crystal_rows(bonds))
         share = ensemble.about["process_share"]
         projected = _scaled_to(projected, share * known + (1.0 - share) * own)
         apart = np.abs(known - own)
@@ -361,7 +379,7 @@ def _of_batch(crystals: list[Symmetrised], ensemble: CrystalEnsemble) -> list[Cr
     return [
         _result(
             crystal, group, ensemble.about, stiffness[i], moduli_found[i], near[i], wide[i], float(residuals[i]),
-            None if third is None else THIRD_ORDER_UNIT * np.mean([_turned(q, third[:, i].mean(axis=0)) for q in turns[i]], axis=0),
+            None if third is None else THIRD_ORDER_UNIT * _averaged(group, third[:, i].mean(axis=0)),
         )
         for i, (crystal, group) in enumerate(zip(crystals, groups, strict=True))
     ]  # fmt: skip
@@ -408,8 +426,17 @@ def _scaled_to(logarithms: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _hill(logarithms: np.ndarray) -> np.ndarray:
-    """Voigt–Reuss–Hill K and G (k, 2) of exp(A), A (k, 6, 6)."""
-    return torch.stack(bulk_and_shear(torch.from_numpy(logarithms)), dim=1).numpy()
+    """Voigt–Reuss–Hill K and G (k, 2) of exp(A), A (k, 6, 6); formulas in `crystal_graph.bulk_and_shear`."""
+    values, vectors = np.linalg.eigh(logarithms)
+    along = vectors[:, :3].sum(axis=1) ** 2
+    stiff, soft = np.exp(values), np.exp(-values)
+    upper, ease = np.sum(stiff * along, axis=1) / 9.0, np.sum(soft * along, axis=1)
+    shear = (stiff.sum(axis=1) - 3.0 * upper) / 10.0 + 2.5 / (soft.sum(axis=1) - ease / 3.0)
+    return np.stack([0.5 * (upper + 1.0 / ease), 0.5 * shear], axis=1)
+
+
+def _averaged(group: PointGroup, third: np.ndarray) -> np.ndarray:
+    return np.mean([_turned(turn, third) for turn in mandel_rotation(group.rotations)], axis=0)
 
 
 def _turned(turn: np.ndarray, third: np.ndarray) -> np.ndarray:
