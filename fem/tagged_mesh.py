@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from mpi4py import MPI
 
 from . import dolfinx_versions as versions
 from .cell_shapes import SHAPES, completed
+from .node_sets import entities_between
 
 basix: Any = _basix  # DOLFINx's modules lack types, or have others in each version
 dolfinx_mesh: Any = _mesh
@@ -34,18 +35,26 @@ class TaggedMesh:
         Tagged entities by their dimension, those that the file has.
     names : dict of str to (int, int)
         Dimension and tag of each part.
+    node_sets : dict of str to int array
+        Nodes of each set of nodes, on every rank, numbered as the file's cells have them. A part and a set of nodes may have
+        one name: for `dofs` and `ds` the nodes count.
     """
 
     mesh: Any
     tags: dict[int, Any]
     names: dict[str, tuple[int, int]]
+    node_sets: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{name!r} ({_WORDS[dim]})" for name, (dim, _) in self.names.items())
+        named = [(name, _WORDS[dim]) for name, (dim, _) in self.names.items()]
+        parts = ", ".join(
+            f"{name!r} ({kind})" for name, kind in [*named, *((name, "nodes") for name in self.node_sets)]
+        )
         return f"TaggedMesh({self.mesh.topology.cell_type.name}, parts {parts or 'none'})"
 
     def _part(self, where: str, name: str, dims: tuple[int, ...] = (0, 1, 2, 3)) -> tuple[int, int]:
         known = sorted(known for known, (dim, _) in self.names.items() if dim in dims)
+        known += sorted(set(self.node_sets) - set(known)) if where in ("dofs", "ds") else []
         if name not in known:
             kind = " or ".join(_WORDS[dim] for dim in dims) if len(dims) < 4 else "part"
             raise ValueError(
@@ -65,13 +74,28 @@ class TaggedMesh:
         return np.asarray(self.tags[dim].find(tag), dtype=np.int32)
 
     def dofs(self, space: Any, name: str) -> np.ndarray:
-        """Degrees of freedom on a part, for `dirichletbc`: of a space, or of one component `space.sub(k)`."""
+        """Degrees of freedom on a part, for `dirichletbc`: of a space, or of one component `space.sub(k)`.
+
+        Of a set of nodes: those on vertices, edges and facets that have all their corners in it.
+        """
+        if name in self.node_sets:
+            dims = range(self.mesh.topology.dim)
+            found = [
+                fem.locate_dofs_topological(space, d, entities_between(self.mesh, d, self.node_sets[name]))
+                for d in dims
+            ]
+            return np.unique(np.concatenate(found)).astype(np.int32)
         dim, _ = self._part("dofs", name)
         return fem.locate_dofs_topological(space, dim, self.entities(name))
 
     def ds(self, name: str, **metadata: Any) -> Any:
-        """UFL measure over a part of the boundary, for tractions. Options are those of `ufl.Measure`'s metadata."""
+        """UFL measure over a part of the boundary, for tractions. Options are those of `ufl.Measure`'s metadata.
+
+        Over the facets of the boundary that have all their corners in a set of nodes.
+        """
         facet = self.mesh.topology.dim - 1
+        if name in self.node_sets:
+            return self._ds_between(name, facet, metadata)
         _, tag = self._part("ds", name, (facet,))
         outside = dolfinx_mesh.exterior_facet_indices(self.mesh.topology)
         # which side of a cut between ranks is ghosted depends on the version: owned facets decide
@@ -86,6 +110,17 @@ class TaggedMesh:
         measure = ufl.Measure("ds", domain=self.mesh, subdomain_data=self.tags[facet], metadata=metadata or None)
         return measure(tag)
 
+    def _ds_between(self, name: str, facet: int, metadata: dict[str, Any]) -> Any:
+        found = entities_between(self.mesh, facet, self.node_sets[name])
+        found = np.intersect1d(found, dolfinx_mesh.exterior_facet_indices(self.mesh.topology)).astype(np.int32)
+        if not self.mesh.comm.allreduce(len(found)):
+            raise ValueError(
+                f"TaggedMesh.ds: expected facets of the boundary between the nodes of {name!r}, got none. Name a set that holds "
+                "all corners of the loaded faces."
+            )
+        tags = dolfinx_mesh.meshtags(self.mesh, facet, found, np.ones(len(found), dtype=np.int32))
+        return ufl.Measure("ds", domain=self.mesh, subdomain_data=tags, metadata=metadata or None)(1)
+
 
 class _File(NamedTuple):
     """What rank 0 found: cells of a degree and points, and the corners and tags of the parts by dimension."""
@@ -96,12 +131,13 @@ class _File(NamedTuple):
     cells: np.ndarray
     parts: dict[int, tuple[np.ndarray, np.ndarray]]
     names: dict[str, tuple[int, int]]
+    node_sets: dict[str, np.ndarray]
 
 
 def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) -> TaggedMesh:
     """Read a mesh with its named parts.
 
-    Physical groups of gmsh (formats 2 and 4, text or binary), element sets of Abaqus, and of other formats that meshio
+    Physical groups of gmsh (formats 2 and 4, text or binary), element and node sets of Abaqus, and of other formats that meshio
     reads the integer cell data that `tags` names. Rank 0 reads, all ranks share the cells. Cells of second order keep their
     curved edges (C3D10, C3D20, CPS6, CPS8 and gmsh's): the displacement may be of any degree on them.
 
@@ -139,15 +175,13 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     if failure is not None:
         raise failure
     head = (
-        None
-        if found is None
-        else (found.kind, found.degree, found.points.shape[1], found.cells.shape[1], found.parts, found.names)
+        None if found is None else (found.kind, found.degree, found.points.shape[1], found.cells.shape[1], *found[4:])
     )
-    kind, degree, dim, nodes, parts, names = comm.bcast(head, root=0)
+    kind, degree, dim, nodes, parts, names, node_sets = comm.bcast(head, root=0)
     points = np.zeros((0, dim)) if found is None else found.points
     cells = np.zeros((0, nodes), dtype=np.int64) if found is None else found.cells
     domain = versions.create_mesh(comm, cells, points, kind, degree)
-    return TaggedMesh(domain, {d: _tags(domain, d, *parts[d]) for d in sorted(parts)}, names)
+    return TaggedMesh(domain, {d: _tags(domain, d, *parts[d]) for d in sorted(parts)}, names, node_sets)
 
 
 def _read(path: Path, tags: str | None) -> _File:
@@ -216,6 +250,7 @@ def _read(path: Path, tags: str | None) -> _File:
     return _File(
         shape.cell, shape.degree, points[used], cells.astype(np.int64), parts,
         {n: part for n, part in names.items() if part[0] in parts},
+        {n: number[rows][number[rows] >= 0] for n, rows in found.point_sets.items() if len(rows)},
     )  # fmt: skip
 
 

@@ -105,6 +105,8 @@ def softening_bar():
         law = PolynomialLaw(group, 3, STIFFNESS * np.eye(6), third / 6.0 * values / (values @ values))
         materials.append(QuadratureMaterial(law, u, subdomain=(tags, tag)))
     ends = [dfem.locate_dofs_geometrical(space, lambda x, at=at: np.isclose(x[0], at)) for at in (0.0, LENGTH)]
+    for dim in (2, 3):
+        domain.topology.create_connectivity(dim, 3)
     sides = [dfem.locate_dofs_topological(space.sub(k), 3, cells) for k in (1, 2)]
     nothing = dfem.Constant(domain, 0.0)
     bcs = [dfem.dirichletbc(nothing, dofs, space.sub(k)) for k, dofs in zip((1, 2), sides, strict=True)]

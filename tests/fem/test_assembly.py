@@ -12,7 +12,7 @@ import ufl
 from dolfinx import fem, mesh
 from test_fused import TURN, deform, polynomial_law, some_law
 
-from constitutive import VonMisesLaw
+from constitutive import Evaluator, VonMisesLaw
 from constitutive.laws.law import Law
 from crystals import PointGroup
 from crystals.rotations import random_rotations
@@ -227,6 +227,23 @@ def test_internal_variables(cube) -> None:
         assert np.abs(material.state).max() > 1e-3
     (iterations, ours), (others, theirs) = found
     assert iterations == others > 3 and np.abs(ours - theirs).max() < 1e-12 * np.abs(theirs).max()
+
+
+def test_a_tangent_in_single_precision(cube) -> None:
+    """Mixed precision: stress in float64 and tangent in float32 still bring the residual to rounding."""
+    u, left, right = cube((2, 2, 2))
+    space = u.function_space
+    law = some_law()
+    law.evaluator = Evaluator(law, "torch", tangent_dtype=np.float32)
+    material = QuadratureMaterial(law, u, orientation=TURN)
+    bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(np.array([0.05, 0.05, 0.0]), right, space)]
+    residual, options = material.virtual_work(ufl.TestFunction(space)), {"snes_rtol": 1e-12, "snes_atol": 1e-30}
+    solution = EquilibriumProblem(residual, u, [material], bcs=bcs, petsc_options=options).solve()
+    assert solution.residuals[-1] < 1e-12 * solution.residuals[0] and solution.iterations > 3
+    single, strain = material.tangent.x.array, material.strain_sample
+    double = Evaluator(law, "torch").response(strain, orientation=material.orientation.rotation).tangent
+    error = np.abs(single - double.ravel()).max() / np.abs(double).max()
+    assert 1e-9 < error < 1e-6, "the tangent was not one of float32"
 
 
 def counted(material: QuadratureMaterial, monkeypatch: pytest.MonkeyPatch) -> list[bool]:

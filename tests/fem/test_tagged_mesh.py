@@ -297,6 +297,63 @@ def test_a_curved_body_bears_a_patch_test(tmp_path, kind):
     np.testing.assert_allclose(moved, shown.points @ gradient.T, atol=1e-12)
 
 
+ABAQUS = """*HEADING
+a bar of two cubes, written by hand
+*NODE, NSET=ALL
+1, 0., 0., 0.
+2, 1., 0., 0.
+3, 2., 0., 0.
+4, 0., 1., 0.
+5, 1., 1., 0.
+6, 2., 1., 0.
+7, 0., 0., 1.
+8, 1., 0., 1.
+9, 2., 0., 1.
+10, 0., 1., 1.
+11, 1., 1., 1.
+12, 2., 1., 1.
+*ELEMENT, TYPE=C3D8, ELSET=BAR
+1, 1, 2, 5, 4, 7, 8, 11, 10
+2, 2, 3, 6, 5, 8, 9, 12, 11
+*NSET, NSET=FIXED
+1, 4, 7, 10
+*NSET, NSET=LOADED, GENERATE
+3, 12, 3
+*NSET, NSET=CORNER
+6
+*NSET, NSET=INSIDE
+2, 5, 8, 11
+"""
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_node_sets_of_abaqus(tmp_path, degree):
+    """Supports and loads by sets of nodes: a bar held and pulled at its ends; nodes between count with their faces."""
+    (tmp_path / "bar.inp").write_text(ABAQUS)
+    part = read_mesh(tmp_path / "bar.inp")
+    assert set(part.names) == {"BAR"} and {"FIXED", "LOADED", "CORNER", "INSIDE"} <= set(part.node_sets)
+    assert "'FIXED' (nodes)" in repr(part)
+    space = lagrange_space(part.mesh, "CG", degree, (3,))
+    places = space.tabulate_dof_coordinates()
+    for name, x in (("FIXED", 0.0), ("LOADED", 2.0), ("INSIDE", 1.0)):
+        np.testing.assert_array_equal(np.sort(part.dofs(space, name)), np.flatnonzero(np.isclose(places[:, 0], x)))
+    np.testing.assert_allclose(places[part.dofs(space, "CORNER")], [[2.0, 1.0, 0.0]], atol=1e-12)
+    one = dfem.Constant(part.mesh, 1.0)
+    assert dfem.assemble_scalar(compile_form(one * part.ds("LOADED"))) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="between the nodes of 'INSIDE', got none"):
+        part.ds("INSIDE")
+    with pytest.raises(ValueError, match="'CORNER', 'FIXED', 'INSIDE', 'LOADED'.*got 'TOP'"):
+        part.dofs(space, "TOP")
+    u, v = dfem.Function(space), ufl.TestFunction(space)
+    law = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6), strain_measure="small")
+    material = QuadratureMaterial(law, u, kinematics="small", subdomain=part.subdomain("BAR"))
+    bcs = [dfem.dirichletbc(np.zeros(3), part.dofs(space, "FIXED"), space)]
+    residual = material.virtual_work(v) - dfem.Constant(part.mesh, 0.5) * v[0] * part.ds("LOADED")
+    EquilibriumProblem(residual, u, [material], bcs=bcs).solve()
+    # no lateral strain where C12 = 0
+    np.testing.assert_allclose(material.cauchy(), [[0.5, 0, 0, 0, 0, 0]] * len(material.strain), atol=1e-10)
+
+
 def test_mistakes_have_names(tmp_path):
     part = read_mesh(written(tmp_path, "hexahedron", "gmsh22"))
     with pytest.raises(ValueError, match=r"name of a volume \('soft', 'stiff'\), got 'left'"):
