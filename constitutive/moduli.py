@@ -30,7 +30,7 @@ from .crystal_moduli import CrystalModuli, crystal_moduli, is_structure
 from .homogenization import check_phases, homogenize, relative_width, uniform_bounds
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
-from .voxel_grid import VoxelGrid
+from .voxel_grid import VoxelGrid, device_of
 from .voxel_network import Guess, guess, kind_of
 from .voxel_solver import Solve
 
@@ -414,7 +414,7 @@ def _guess(labels: np.ndarray, table: np.ndarray, spacing: np.ndarray, gear: str
         raise ValueError(
             f"moduli: expected at most {_LARGEST_GUESS} voxels for gear {gear!r}, got {labels.size}. Use 'auto'."
         )
-    place = torch.device(device)
+    place = device_of(device)
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     with torch.no_grad():
         solve = Solve(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import h5py as _h5py
 import numpy as np
 
 from .stored_numbers import hdf5_numbers
+from .whole_file import unwritten
 
 # h5py has no types
 h5py: Any = _h5py
@@ -53,14 +55,11 @@ def write_record(
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"write: expected a file that can be written, got {str(path)!r}: {reason}. Check the folder and "
-            "the space left."
-        ) from error
+    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
+        raise unwritten(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,17 +148,20 @@ def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attribut
                             file[name][first : first + len(table)] = table
                     if rank == 0:
                         file.attrs.update(attributes)
-            except OSError as error:
-                failure = str(error)
+            except (OSError, RuntimeError) as error:  # h5py has both for a full disk
+                failure = " ".join(str(error).split())[:200]
         failure = comm.bcast(failure, root=rank)
     if comm.rank == 0:
         try:
             if failure is None:
+                with open(temporary, "r+b") as stream:
+                    os.fsync(stream.fileno())
                 os.replace(temporary, path)
         except OSError as error:
             failure = str(error)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     return comm.bcast(failure, root=0)
 
 
