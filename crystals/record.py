@@ -7,9 +7,8 @@ follows: it is checked before the HDF5 library sees the file, which a damaged on
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
-from contextlib import suppress
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import h5py as _h5py
 import numpy as np
 
 from .stored_numbers import hdf5_numbers
-from .whole_file import unwritten
+from .whole_file import whole_file
 
 # h5py has no types
 h5py: Any = _h5py
@@ -37,29 +36,29 @@ def write_record(
     OSError
         Where the folder does not exist or cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
-            for name, value in attributes.items():
-                file.attrs[name] = value
-            # attributes hold at most 64 kB
-            for name, text in texts.items():
-                file.create_dataset(name, data=np.frombuffer(text.encode(), dtype=np.uint8))
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array)
-        with open(temporary, "r+b") as stream:
-            stream.seek(_BLOCK)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-            stream.write((_MARK + digest.encode()).ljust(_BLOCK, b"\0"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
-        raise unwritten(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+    def fill(file: Any) -> None:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        # attributes hold at most 64 kB
+        for name, text in texts.items():
+            file.create_dataset(name, data=np.frombuffer(text.encode(), dtype=np.uint8))
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)
+
+    content = hdf5_bytes(fill, _BLOCK)
+    digest = hashlib.sha256(content[_BLOCK:]).hexdigest()
+    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+        stream.write((_MARK + digest.encode()).ljust(_BLOCK, b"\0"))
+        stream.write(content[_BLOCK:])
+
+
+def hdf5_bytes(fill: Callable[[Any], None], userblock_size: int = 0) -> memoryview:
+    """An HDF5 file made in memory: on a full disk the HDF5 library crashes when it closes a file."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", userblock_size=userblock_size) as file:
+        fill(file)
+    return stream.getbuffer()
 
 
 def read_record(
