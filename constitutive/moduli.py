@@ -21,9 +21,9 @@ from crystals import moduli as averages
 from crystals.groups import PointGroup
 from crystals.mandel import IDENTITY, stiffness_to_voigt
 from crystals.microstructure import Microstructure
+from crystals.record import hdf5_bytes
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
-from crystals.record import hdf5_bytes
 from crystals.whole_file import whole_file
 
 from .crystal_moduli import CrystalModuli, crystal_moduli, is_structure

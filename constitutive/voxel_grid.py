@@ -106,7 +106,9 @@ def device_of(name: str) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"device: expected a device that is there, got {name!r}: {reason}. Use device='cpu'.") from error
+        raise ValueError(
+            f"device: expected a device that is there, got {name!r}: {reason}. Use device='cpu'."
+        ) from error
     return place
 
 

@@ -108,7 +108,12 @@ def read_image(
         array = array[None] if natural == "zyx" else array[..., None]
     if array.ndim == 3 and (order or natural) == "zyx":
         array = array.transpose(2, 1, 0)
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() < 2**53 and np.array_equal(array, np.round(array)):
+    if (
+        array.dtype.kind == "f"
+        and array.size
+        and np.abs(array).max() < 2**53
+        and np.array_equal(array, np.round(array))
+    ):
         array = array.astype(np.int64)
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(
@@ -122,7 +127,9 @@ def _choose(where: str, shapes: dict[str, Any], dataset: str | None) -> str:
     """Name of the image among arrays: the one asked for, or the only three-dimensional one."""
     if dataset is not None:
         if dataset not in shapes and dataset.strip("/") not in shapes:
-            raise ValueError(f"{where}: expected dataset {dataset!r}, got only {', '.join(shapes) or 'none'}. Name one.")
+            raise ValueError(
+                f"{where}: expected dataset {dataset!r}, got only {', '.join(shapes) or 'none'}. Name one."
+            )
         return dataset if dataset in shapes else dataset.strip("/")
     candidates = [n for n, s in shapes.items() if s is not None and (len(s) == 3 or (len(s) == 4 and s[-1] == 1))]
     if len(candidates) != 1:

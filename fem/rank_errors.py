@@ -20,5 +20,9 @@ def end_together() -> None:
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.__excepthook__(kind, error, trace)
     comm = MPI.COMM_WORLD
-    print(f"fem: rank {comm.rank} of {comm.size} ended by the error above, and all ranks with it.", file=sys.stderr, flush=True)
+    print(
+        f"fem: rank {comm.rank} of {comm.size} ended by the error above, and all ranks with it.",
+        file=sys.stderr,
+        flush=True,
+    )
     comm.Abort(1)

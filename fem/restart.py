@@ -75,7 +75,11 @@ def _rows(file: Any, group: str, wanted: np.ndarray, names: dict[str, int]) -> d
     """Rows of some tables of a group, with so many columns, in the order of the wanted cell numbers; read in pieces."""
     prefix = group + "/" if group else ""
     table = file[prefix + "cell"]
-    if table.dtype.kind not in "iu" or table.ndim != 1 or table.id.get_storage_size() != table.size * table.dtype.itemsize:
+    if (
+        table.dtype.kind not in "iu"
+        or table.ndim != 1
+        or table.id.get_storage_size() != table.size * table.dtype.itemsize
+    ):
         raise ValueError(f"{prefix}cell of {table.dtype} and shape {table.shape}")
     stored = table[:]
     order = np.argsort(stored)
@@ -87,7 +91,9 @@ def _rows(file: Any, group: str, wanted: np.ndarray, names: dict[str, int]) -> d
     for name, width in names.items():
         table = file[prefix + name]
         if table.dtype != np.float64 or table.shape != (len(stored), width):
-            raise ValueError(f"{prefix}{name} of {table.dtype} and shape {table.shape} instead of {(len(stored), width)}")
+            raise ValueError(
+                f"{prefix}{name} of {table.dtype} and shape {table.shape} instead of {(len(stored), width)}"
+            )
         if table.id.get_storage_size() != table.size * table.dtype.itemsize:
             raise ValueError(f"{prefix}{name} not wholly written")
         values = np.empty((len(wanted), *table.shape[1:]), dtype=table.dtype)

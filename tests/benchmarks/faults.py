@@ -139,6 +139,7 @@ _TARGETS = [0.002, 0.004, 0.006, 0.008, 0.006, 0.004, 0.002, 0.0]
 
 
 def _problem() -> Any:
+    import ufl
     from dolfinx import fem as dfem
     from dolfinx import mesh
     from mpi4py import MPI
@@ -146,7 +147,6 @@ def _problem() -> Any:
     from constitutive import VonMisesLaw
     from fem import EquilibriumProblem, QuadratureMaterial
     from fem.dolfinx_versions import lagrange_space
-    import ufl
 
     domain = mesh.create_box(MPI.COMM_SELF, [np.zeros(3), np.ones(3)], (2, 2, 2), mesh.CellType.hexahedron)
     u = dfem.Function(lagrange_space(domain, "CG", 1, (3,)))
@@ -170,7 +170,9 @@ def _steps(folder: Path, report: Report) -> None:
         start = problem.restore(path)
         # two targets are alike: time tells them apart
         done = round(problem.time)
-    for step in problem.steps(apply, _TARGETS[done:], start=start, progress=False, times=range(done + 1, len(_TARGETS) + 1)):
+    for step in problem.steps(
+        apply, _TARGETS[done:], start=start, progress=False, times=range(done + 1, len(_TARGETS) + 1)
+    ):
         problem.save(path)
         report(f"step {round(step.time)}")
 
@@ -303,7 +305,10 @@ def _begin(job: Job, folder: Path, patience: float) -> tuple[bool, list[str], fl
             os._exit(3)
         os._exit(0)
     os.close(writing)
-    while time.perf_counter() - start < patience and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    while (
+        time.perf_counter() - start < patience
+        and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
         time.sleep(0.002)
     os.kill(pid, signal.SIGKILL)
     state = os.waitpid(pid, 0)[1]
@@ -362,7 +367,9 @@ def main() -> None:
     print(f"{'job':<10}{'kills':>7}{'ends':>7}{'reports':>9}{'seconds undisturbed':>21}")
     for name in options.jobs:
         found = run(JOBS[name], options.kills, options.seed)
-        print(f"{name:<10}{found['kills']:>7}{found['ends']:>7}{found['reports']:>9}{found['seconds']:>21.1f}", flush=True)
+        print(
+            f"{name:<10}{found['kills']:>7}{found['ends']:>7}{found['reports']:>9}{found['seconds']:>21.1f}", flush=True
+        )
     print("nothing that was reported is lost, no half file reads as whole, every end is that of the undisturbed run")
 
 
