@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .microstructure import Microstructure
+from .own_process import apart
 from .stored_numbers import check_stated
 from .voxel_hdf5 import read_hdf5
 from .vtk_images import read_vti, read_vtk
@@ -83,7 +84,8 @@ def read_image(
         elif suffix in (".tif", ".tiff"):
             array, natural = _read_tiff(where, path), "zyx"
         elif suffix in (".h5", ".hdf5", ".dream3d"):
-            array, natural, found_spacing, tables = read_hdf5(where, path, dataset, _choose)
+            found = apart(lambda: read_hdf5(where, path, dataset, _choose), path.stat().st_size)
+            array, natural, found_spacing, tables = found
         elif suffix == ".vtk":
             array, found_spacing = read_vtk(where, path, dataset)
             natural = "zyx"
