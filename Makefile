@@ -12,8 +12,10 @@ test:
 test-dolfinx:
 	@scripts/test-dolfinx
 
-# what takes minutes: scaling over MPI ranks, and a million unknowns
+# what takes minutes to hours: damaged files, kills, memory of long runs; scaling over MPI ranks, and a million unknowns.
+# Each prints its figures, with date, to tests/benchmarks/results; the first that fails ends it.
 test-long:
+	@OMP_NUM_THREADS=1 PYTHONPATH="$$PWD" scripts/environment scripts/test-long
 	@scripts/environment python tests/benchmarks/mpi.py
 
 lint:

@@ -255,7 +255,9 @@ def audit(law: Law, number: int = 1000, seed: int = 0, parity: bool = True) -> A
     limit(f"symmetry: {kind} {len(operations)} operations of {laue.symbol}", float(worst), 1e-12)
     if laue.symbol not in ("-1", "∞∞m"):
         far = np.linalg.norm(strain, axis=1) > 0.1 * domain
-        change = outside_rotation(law.group, law, strain[far], None if subject.inputs is None else subject.inputs[far])[1]
+        change = outside_rotation(law.group, law, strain[far], None if subject.inputs is None else subject.inputs[far])[
+            1
+        ]
         # a law may well be more symmetric than its class (isotropic constants, say): that is no defect
         checks.append(Check("rotation outside the class changes S by", change, "negative control, about 1", None))
 
@@ -281,7 +283,9 @@ def audit(law: Law, number: int = 1000, seed: int = 0, parity: bool = True) -> A
     limit("stress-free reference: |S(0)| / |C(0)|", float(np.linalg.norm(rest, axis=1).max()) / scale, 1e-15)
     values = np.linalg.eigvalsh(law.stiffness())
     listed = " ".join(f"{value:.4g}" for value in values)
-    checks.append(Check(f"smallest eigenvalue of C(0), {law.units}", float(values[0]), f"> 0; all: {listed}", bool(values[0] > 0)))
+    checks.append(
+        Check(f"smallest eigenvalue of C(0), {law.units}", float(values[0]), f"> 0; all: {listed}", bool(values[0] > 0))
+    )
     if law.state_width:
         left_out("elliptic part of the trained range, %", "not supported: laws with internal variables")
     else:
@@ -292,7 +296,9 @@ def audit(law: Law, number: int = 1000, seed: int = 0, parity: bool = True) -> A
         share = 100.0 * float(np.mean(acoustic > 0))
         checks.append(Check("elliptic part of the trained range, %", share, "100 % is strongly elliptic", None))
         lowest = float(np.min(acoustic))
-        checks.append(Check(f"smallest acoustic eigenvalue there, {law.units}", lowest, "> 0 is strongly elliptic", None))
+        checks.append(
+            Check(f"smallest acoustic eigenvalue there, {law.units}", lowest, "> 0 is strongly elliptic", None)
+        )
     if isinstance(law, PiezoelectricLaw):
         left_out("coupling with the electric field", "not measured: the law is asked at zero field")
     if parity:
@@ -300,7 +306,9 @@ def audit(law: Law, number: int = 1000, seed: int = 0, parity: bool = True) -> A
     checks.append(Check("trained range |E|", law.max_strain, "beyond it: OutOfRange", None))
     if law.domain is not None:
         inside = law.domain.contains(torch.from_numpy(ball_strains(domain, 4000, generator))).double().mean()
-        checks.append(Check("training domain's share of that ball, %", 100.0 * float(inside), "outside: OutOfRange", None))
+        checks.append(
+            Check("training domain's share of that ball, %", 100.0 * float(inside), "outside: OutOfRange", None)
+        )
     held_out = law.metadata.get("fit", {}).get("held_out_stress_error")
     if held_out is None:
         left_out("held-out stress error, %", "not in the file: the law was not fitted here")
@@ -314,7 +322,9 @@ def _automatic(subject: _Subject) -> tuple[np.ndarray, np.ndarray]:
     """∂W/∂E (n, 6) and ∂²W/∂E² (n, 6, 6) of the law's energy, by automatic differentiation."""
     law = subject.law
     points = torch.from_numpy(subject.strain).to(law.device)
-    law.response(subject.strain[:1], inputs=None if subject.inputs is None else subject.inputs[:1])  # fills what it precomputes
+    law.response(
+        subject.strain[:1], inputs=None if subject.inputs is None else subject.inputs[:1]
+    )  # fills what it precomputes
     if isinstance(law, ParametricLaw):
         parametric, which = law, torch.zeros(1, dtype=torch.long, device=law.device)
         given = torch.from_numpy(np.asarray(subject.inputs)).to(law.device)

@@ -217,7 +217,8 @@ class CrystalEnsemble:
             "content": _CONTENT, "schema": str(SCHEMA), "config": json.dumps(self.networks[0].config),
             "about": json.dumps(self.about),
         }  # fmt: skip
-        save_file(tensors, path, metadata=metadata)
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
 
     @classmethod
     def read(cls, path: str | Path) -> CrystalEnsemble:

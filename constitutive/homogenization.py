@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .voxel_grid import VoxelGrid
+from .voxel_grid import VoxelGrid, device_of
 from .voxel_solver import CHUNK, Solve, never, products, symmetric
 
 
@@ -160,7 +160,7 @@ def homogenize(
         (batch.shape[1], batch.shape[2], batch.shape[3]),
         np.broadcast_to(np.asarray(spacing, float), (3,)),
         scheme,
-        torch.device(device),
+        device_of(device),
     )
     # images are solved in groups so that memory does not grow with their number
     group = max(1, CHUNK * 8 // (6 * grid.voxels))
@@ -216,7 +216,7 @@ def uniform_bounds(
     edges = np.broadcast_to(np.asarray(spacing, float), (3,))
 
     def solved(image: np.ndarray, phases: np.ndarray, boundary: str) -> Solve:
-        grid = VoxelGrid((image.shape[0], image.shape[1], image.shape[2]), edges, scheme, torch.device(device))
+        grid = VoxelGrid((image.shape[0], image.shape[1], image.shape[2]), edges, scheme, device_of(device))
         solve = Solve(
             grid, torch.tensor(image[None].astype(np.int32)).to(grid.device),
             torch.tensor(phases[None], dtype=torch.float64).to(grid.device), boundary,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py as _h5py
 import numpy as np
 import torch
 from scipy.stats import t as student
@@ -22,6 +21,7 @@ from crystals import moduli as averages
 from crystals.groups import PointGroup
 from crystals.mandel import IDENTITY, stiffness_to_voigt
 from crystals.microstructure import Microstructure
+from crystals.record import hdf5_bytes
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
 from crystals.whole_file import whole_file
@@ -30,11 +30,10 @@ from .crystal_moduli import CrystalModuli, crystal_moduli, is_structure
 from .homogenization import check_phases, homogenize, relative_width, uniform_bounds
 from .laws.polynomial import PolynomialLaw
 from .phases import stiffness_table
-from .voxel_grid import VoxelGrid
+from .voxel_grid import VoxelGrid, device_of
 from .voxel_network import Guess, guess, kind_of
 from .voxel_solver import Solve
 
-h5py: Any = _h5py  # comes without types
 #: Bracket of the gear 'exact'.
 _EXACT = 1e-7
 #: The network reads moments of all six loads at once, 72 numbers a voxel.
@@ -195,14 +194,19 @@ class ModuliResult:
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         elif path.suffix in (".h5", ".hdf5"):
-            with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-                for name in ("stiffness", "lower", "upper", "voigt", "reuss"):
-                    file[name] = getattr(self, name)
-                    file[name].attrs["components"] = "Mandel 11 22 33 23 13 12"
-                    file[name].attrs["units"] = self.units
-                file.attrs["result"] = json.dumps(self._summary())
+            with whole_file(path) as temporary:
+                temporary.write_bytes(hdf5_bytes(self._fill))
         else:
-            raise ValueError(f"ModuliResult.save: expected a name that ends in .json, .h5 or .law, got {path.name!r}.")
+            raise ValueError(
+                f"ModuliResult.save: expected a name that ends in .json, .h5 or .law, got {path.name!r}. Rename it."
+            )
+
+    def _fill(self, file: Any) -> None:
+        for name in ("stiffness", "lower", "upper", "voigt", "reuss"):
+            file[name] = getattr(self, name)
+            file[name].attrs["components"] = "Mandel 11 22 33 23 13 12"
+            file[name].attrs["units"] = self.units
+        file.attrs["result"] = json.dumps(self._summary())
 
     def plot(self, path: str | Path) -> None:
         """Draw the image and the surface of Young's modulus over directions (.png, .pdf, .svg)."""
@@ -414,7 +418,7 @@ def _guess(labels: np.ndarray, table: np.ndarray, spacing: np.ndarray, gear: str
         raise ValueError(
             f"moduli: expected at most {_LARGEST_GUESS} voxels for gear {gear!r}, got {labels.size}. Use 'auto'."
         )
-    place = torch.device(device)
+    place = device_of(device)
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     with torch.no_grad():
         solve = Solve(

@@ -93,6 +93,25 @@ def _difference_adjoint(field: Tensor, axis: int) -> Tensor:
     return out
 
 
+def device_of(name: str) -> torch.device:
+    """The device of a name such as 'cpu' or 'cuda:0'.
+
+    Raises
+    ------
+    ValueError
+        Where this machine, or this torch, has none.
+    """
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(
+            f"device: expected a device that is there, got {name!r}: {reason}. Use device='cpu'."
+        ) from error
+    return place
+
+
 class VoxelGrid:
     """Elements of a periodic grid.
 

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from crystals import mandel
 from crystals.rotations import mandel_rotation
+from crystals.whole_file import whole_file
 
 from .voxel_solver import Solve, never
 
@@ -325,7 +326,8 @@ def save_network(networks: dict[str, list[VoxelNetwork]], path: Path, descriptio
         for i, member in enumerate(members):
             # trained networks are rounded to single precision, so nothing is lost
             tensors |= {f"{name}.{i}.{key}": value.float().contiguous() for key, value in member.state_dict().items()}
-    save_file(tensors, path, metadata={"networks": json.dumps(shapes), "description": json.dumps(description)})
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata={"networks": json.dumps(shapes), "description": json.dumps(description)})
 
 
 @lru_cache(maxsize=2)

@@ -318,6 +318,8 @@ def _read_results(
         try:
             energy = float(energy)  # type: ignore[arg-type]
             tensor = _stress_tensor(virial if stress is None else stress)
+            force = results.get("forces", frame.arrays.get("forces", frame.arrays.get("force")))
+            largest = None if force is None else _largest(force)
         except (TypeError, ValueError) as error:
             faults[int(number)] = f"{name}: {error}"
             continue
@@ -330,8 +332,7 @@ def _read_results(
             tensor = convert(tensor, units, "GPa") * sign
         energies.append(energy)
         stresses.append(mandel.to_mandel(tensor))
-        force = results.get("forces", frame.arrays.get("forces", frame.arrays.get("force")))
-        forces.append(None if force is None else float(np.linalg.norm(force, axis=1).max()))
+        forces.append(largest)
     if faults:
         _refuse(
             f"{where}: expected a finite energy and stress in every frame",
@@ -341,6 +342,13 @@ def _read_results(
         )
     known = None if any(force is None for force in forces) else np.array(forces, dtype=float)
     return np.array(energies), np.array(stresses), known, key
+
+
+def _largest(forces: Any) -> float:
+    array = np.asarray(forces, dtype=float)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"its forces have shape {array.shape}, not (atoms, 3)")
+    return float(np.linalg.norm(array, axis=1).max())
 
 
 def _stress_tensor(values: Any) -> np.ndarray:

@@ -29,8 +29,9 @@ def check_frame(data: StrainData) -> None:
     Raises
     ------
     ValueError
-        Where strain or stress is not that of F and the Cauchy stress, where the cells are not F times the reference cell, where the structure lies otherwise than the reference cell, or
-        where the structure is of the class that is named but its symmetry operations lie otherwise in space.
+        Where strain or stress is not that of F and the Cauchy stress, where the cells are not F times the reference cell,
+        where the structure lies otherwise than the reference cell, or where the structure is of the class that is named but
+        its symmetry operations lie otherwise in space.
     """
     gradient = data.deformation_gradient
     off = np.abs(data.strain - green_lagrange(gradient)).max(axis=1)

@@ -7,15 +7,17 @@ follows: it is checked before the HDF5 library sees the file, which a damaged on
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py as _h5py
 import numpy as np
 
+from .own_process import apart
 from .stored_numbers import hdf5_numbers
+from .whole_file import whole_file
 
 # h5py has no types
 h5py: Any = _h5py
@@ -35,32 +37,29 @@ def write_record(
     OSError
         Where the folder does not exist or cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
-            for name, value in attributes.items():
-                file.attrs[name] = value
-            # attributes hold at most 64 kB
-            for name, text in texts.items():
-                file.create_dataset(name, data=np.frombuffer(text.encode(), dtype=np.uint8))
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array)
-        with open(temporary, "r+b") as stream:
-            stream.seek(_BLOCK)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-            stream.write((_MARK + digest.encode()).ljust(_BLOCK, b"\0"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"write: expected a file that can be written, got {str(path)!r}: {reason}. Check the folder and "
-            "the space left."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def fill(file: Any) -> None:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        # attributes hold at most 64 kB
+        for name, text in texts.items():
+            file.create_dataset(name, data=np.frombuffer(text.encode(), dtype=np.uint8))
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)
+
+    content = hdf5_bytes(fill, _BLOCK)
+    digest = hashlib.sha256(content[_BLOCK:]).hexdigest()
+    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+        stream.write((_MARK + digest.encode()).ljust(_BLOCK, b"\0"))
+        stream.write(content[_BLOCK:])
+
+
+def hdf5_bytes(fill: Callable[[Any], None], userblock_size: int = 0) -> memoryview:
+    """An HDF5 file made in memory: on a full disk the HDF5 library crashes when it closes a file."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", userblock_size=userblock_size) as file:
+        fill(file)
+    return stream.getbuffer()
 
 
 def read_record(
@@ -98,18 +97,23 @@ def read_record(
                 f"{where}: expected an HDF5 data set, got a damaged or foreign file: neither checksum nor signature at its "
                 "start. Copy it again, or check which file this is."
             )
-    try:
+
+    def read() -> tuple[dict[str, str | int], dict[str, str], dict[str, np.ndarray]]:
         with h5py.File(path, "r") as file:
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
             found = {name: hdf5_numbers(file, name, size, axes) for name, axes in arrays.items() if name in file}
             written = {name: _text(file, name, size) for name in texts if name in file or name in file.attrs}
+        return attributes, written, found
+
+    try:
+        # what has its checksum is as this package wrote it
+        return read() if block.startswith(_MARK) else apart(read, size)
     except Exception as error:  # a foreign file may fail anywhere in h5py
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
             f"{where}: expected an HDF5 data set, got a file that cannot be read as one: {reason}. Make it again, or "
             "check which file this is."
         ) from error
-    return attributes, written, found
 
 
 def _plain(value: object) -> str | int:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from .whole_file import unwritten
 
 
 class StateJournal:
@@ -34,7 +37,10 @@ class StateJournal:
         identity = json.loads(json.dumps(identity))
         if path.is_file():
             self._read(identity)
-        self._file = open(path, "a", encoding="utf-8")
+        try:
+            self._file = open(path, "a", encoding="utf-8")
+        except OSError as error:
+            raise unwritten(path, error) from error
         if not self.header:
             self._append({"identity": identity})
             self.header["identity"] = identity
@@ -42,12 +48,18 @@ class StateJournal:
     def _read(self, identity: dict[str, Any]) -> None:
         raw = self.path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            entry = json.loads(line)
-            if "state" in entry:
-                self.states[entry.pop("state")] = entry
-            else:
-                self.header.update(entry)
+        try:
+            for line in whole.splitlines():
+                entry = json.loads(line)
+                if "state" in entry:
+                    self.states[int(entry.pop("state"))] = entry
+                else:
+                    self.header.update(entry)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{self.path.name}: expected finished states, one in each line, got a damaged file: {error}. Remove "
+                f"{str(self.path)!r} to begin anew."
+            ) from error
         found = self.header.get("identity")
         if found is not None and found != identity:
             differs = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
@@ -71,16 +83,20 @@ class StateJournal:
         self._append({"state": state, **result})
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritten(self.path, error) from error
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk has been told of
+            self._file.close()
 
     def remove(self) -> None:
         """Close and delete: the data set holds everything now."""
-        self._file.close()
+        self.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .microstructure import Microstructure
+from .own_process import apart
 from .stored_numbers import check_stated
 from .voxel_hdf5 import read_hdf5
 from .vtk_images import read_vti, read_vtk
@@ -83,7 +84,8 @@ def read_image(
         elif suffix in (".tif", ".tiff"):
             array, natural = _read_tiff(where, path), "zyx"
         elif suffix in (".h5", ".hdf5", ".dream3d"):
-            array, natural, found_spacing, tables = read_hdf5(where, path, dataset, _choose)
+            found = apart(lambda: read_hdf5(where, path, dataset, _choose), path.stat().st_size)
+            array, natural, found_spacing, tables = found
         elif suffix == ".vtk":
             array, found_spacing = read_vtk(where, path, dataset)
             natural = "zyx"
@@ -108,7 +110,12 @@ def read_image(
         array = array[None] if natural == "zyx" else array[..., None]
     if array.ndim == 3 and (order or natural) == "zyx":
         array = array.transpose(2, 1, 0)
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() < 2**53 and np.array_equal(array, np.round(array)):
+    if (
+        array.dtype.kind == "f"
+        and array.size
+        and np.abs(array).max() < 2**53
+        and np.array_equal(array, np.round(array))
+    ):
         array = array.astype(np.int64)
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(
@@ -122,7 +129,9 @@ def _choose(where: str, shapes: dict[str, Any], dataset: str | None) -> str:
     """Name of the image among arrays: the one asked for, or the only three-dimensional one."""
     if dataset is not None:
         if dataset not in shapes and dataset.strip("/") not in shapes:
-            raise ValueError(f"{where}: expected dataset {dataset!r}, got only {', '.join(shapes) or 'none'}. Name one.")
+            raise ValueError(
+                f"{where}: expected dataset {dataset!r}, got only {', '.join(shapes) or 'none'}. Name one."
+            )
         return dataset if dataset in shapes else dataset.strip("/")
     candidates = [n for n, s in shapes.items() if s is not None and (len(s) == 3 or (len(s) == 4 and s[-1] == 1))]
     if len(candidates) != 1:

@@ -35,7 +35,9 @@ def read_hdf5(
         order = arrays[chosen].attrs.get("permute_order", "xyz")
         order = order.decode() if isinstance(order, bytes) else str(order)
         if order not in ("xyz", "zyx"):
-            raise ValueError(f"{where}: expected permute_order 'xyz' or 'zyx', got {order!r}. Pass order='xyz' or 'zyx'.")
+            raise ValueError(
+                f"{where}: expected permute_order 'xyz' or 'zyx', got {order!r}. Pass order='xyz' or 'zyx'."
+            )
         return hdf5_numbers(file, chosen, size), order, None, {}
 
 

@@ -55,7 +55,9 @@ def read_vtk(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, n
     points = np.array([int(part) for part in numbers(b"DIMENSIONS")], dtype=np.int64)
     if np.any(points < 1):
         raise ValueError(f"DIMENSIONS {points.tolist()}")
-    spacing = np.array([float(part) for part in numbers(b"SPACING" if b"SPACING" in content[:4000] else b"ASPECT_RATIO")])
+    spacing = np.array(
+        [float(part) for part in numbers(b"SPACING" if b"SPACING" in content[:4000] else b"ASPECT_RATIO")]
+    )
     section, stated = b"POINT_DATA", 0
     for found in re.finditer(
         rb"\n(CELL_DATA|POINT_DATA)[ \t]+(\S+)|\nSCALARS[ \t]+(\S+)[ \t]+(\S+)([^\n]*)\nLOOKUP_TABLE[^\n]*\n", content

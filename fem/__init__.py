@@ -30,6 +30,7 @@ from .material import QuadratureMaterial
 from .orientation import orientation_from_voxels
 from .output import write_points, write_vtx, write_xdmf
 from .problem import EquilibriumProblem, Solution
+from .rank_errors import end_together
 from .steps import Step
 from .tagged_mesh import TaggedMesh, read_mesh
 
@@ -49,3 +50,5 @@ __all__ = [
     "write_vtx",
     "write_xdmf",
 ]
+
+end_together()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -126,6 +128,18 @@ def _as_one_grid(path: Path, time: float | None) -> None:
     tree.write(path, xml_declaration=True, encoding="utf-8")
 
 
+def _without_space(path: Path, comm: Any, size: int) -> str | None:
+    """That the disk lacks the space for so many bytes of each rank: the HDF5 library crashes where it finds out itself."""
+    wanted, failure = comm.allreduce(size) + 2**20, None
+    if comm.rank == 0:
+        try:
+            free = shutil.disk_usage(path.absolute().parent).free
+            failure = f"{wanted >> 20} MiB wanted, {free >> 20} MiB free" if free < wanted else None
+        except OSError as error:
+            failure = error.strerror or str(error)
+    return comm.bcast(failure, root=0)
+
+
 def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attributes: dict[str, Any]) -> str | None:
     """Write the rows of all ranks to one HDF5 file, rank after rank; nothing is gathered.
 
@@ -134,7 +148,7 @@ def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attribut
     """
     temporary = path.with_name(f".{path.name}.{comm.bcast(os.getpid(), root=0)}.part")
     counts = comm.allgather({name: len(table) for name, table in tables.items()})
-    failure = None
+    failure = _without_space(path, comm, sum(table.nbytes for table in tables.values()))
     for rank in range(comm.size):
         if rank == comm.rank and failure is None:
             try:
@@ -148,17 +162,20 @@ def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attribut
                             file[name][first : first + len(table)] = table
                     if rank == 0:
                         file.attrs.update(attributes)
-            except OSError as error:
-                failure = str(error)
+            except (OSError, RuntimeError) as error:  # h5py has both for a full disk
+                failure = " ".join(str(error).split())[:200]
         failure = comm.bcast(failure, root=rank)
     if comm.rank == 0:
         try:
             if failure is None:
+                with open(temporary, "r+b") as stream:
+                    os.fsync(stream.fileno())
                 os.replace(temporary, path)
         except OSError as error:
             failure = str(error)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     return comm.bcast(failure, root=0)
 
 

@@ -71,23 +71,38 @@ def write_state(path: Any, problem: EquilibriumProblem) -> None:
         )
 
 
-def _rows(file: Any, group: str, wanted: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
-    """Rows of some tables of a group, in the order of the wanted cell numbers; read in pieces."""
+def _rows(file: Any, group: str, wanted: np.ndarray, names: dict[str, int]) -> dict[str, np.ndarray]:
+    """Rows of some tables of a group, with so many columns, in the order of the wanted cell numbers; read in pieces."""
     prefix = group + "/" if group else ""
-    stored = file[prefix + "cell"][:]
+    table = file[prefix + "cell"]
+    if (
+        table.dtype.kind not in "iu"
+        or table.ndim != 1
+        or table.id.get_storage_size() != table.size * table.dtype.itemsize
+    ):
+        raise ValueError(f"{prefix}cell of {table.dtype} and shape {table.shape}")
+    stored = table[:]
     order = np.argsort(stored)
     place = np.searchsorted(stored, wanted, sorter=order)
     place = order[np.minimum(place, max(len(order) - 1, 0))] if len(order) else place
     if len(wanted) and (not len(stored) or np.any(stored[place] != wanted)):
         raise ValueError("cells that the file does not have")
     found = {}
-    for name in names:
+    for name, width in names.items():
         table = file[prefix + name]
+        if table.dtype != np.float64 or table.shape != (len(stored), width):
+            raise ValueError(
+                f"{prefix}{name} of {table.dtype} and shape {table.shape} instead of {(len(stored), width)}"
+            )
+        if table.id.get_storage_size() != table.size * table.dtype.itemsize:
+            raise ValueError(f"{prefix}{name} not wholly written")
         values = np.empty((len(wanted), *table.shape[1:]), dtype=table.dtype)
         for start in range(0, len(table), _ROWS):
             here = (place >= start) & (place < start + _ROWS)
             if np.any(here):
                 values[here] = table[start : start + _ROWS][place[here] - start]
+        if not np.all(np.isfinite(values)):
+            raise ValueError(f"{prefix}{name} with NaN or infinity")
         found[name] = values
     return found
 
@@ -116,7 +131,8 @@ def read_state(path: Any, problem: EquilibriumProblem) -> None:
             laws = [type(material.law).__name__ for material in problem.materials]
             if list(file.attrs["laws"]) != laws:
                 raise ValueError(f"laws {list(file.attrs['laws'])} instead of {laws}")
-            found = _rows(file, "", number[cells], ["midpoint", "displacement"])
+            width = problem.space.dofmap.dof_layout.num_dofs * problem.dim
+            found = _rows(file, "", number[cells], {"midpoint": 3, "displacement": width})
             middle, size = (
                 _midpoints(problem, cells),
                 float(np.abs(problem.space.tabulate_dof_coordinates()).max(initial=0)),
@@ -127,20 +143,18 @@ def read_state(path: Any, problem: EquilibriumProblem) -> None:
             ):
                 raise ValueError("another mesh")
             displacement = found["displacement"]
-            if len(cells) and displacement.shape[1] != _dofs(problem, cells).shape[1]:
-                raise ValueError("elements of another degree")
             for k, material in enumerate(problem.materials):
                 own = material.history()
-                rows = _rows(file, f"material_{k}", number[material.cells], list(own))
-                for name, values in rows.items():
-                    if len(values) and values.size != own[name].size:
-                        raise ValueError(f"another quadrature rule or state in material {k}")
+                widths = {name: material.points_per_cell * values.shape[1] for name, values in own.items()}
+                rows = _rows(file, f"material_{k}", number[material.cells], widths)
                 histories.append({name: values.reshape(own[name].shape) for name, values in rows.items()})
             load, time = float(file.attrs["load"]), float(file.attrs["time"])
+            if not np.isfinite(time):
+                raise ValueError(f"time {time}")
     except OSError as error:
         failure = ("OSError", str(error))
-    except (ValueError, KeyError) as error:
-        failure = ("ValueError", str(error))
+    except Exception as error:  # a damaged file may fail anywhere in h5py
+        failure = ("ValueError", str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}")
     failures = [item for item in comm.allgather(failure) if item is not None]
     if failures:
         kind, text = failures[0]

@@ -7,6 +7,7 @@ could have written, or that is not the one that was built, is built again and no
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
@@ -73,18 +74,40 @@ def compiler() -> tuple[tuple[str, ...], tuple[str, ...], str]:
 
 @cache
 def cache_folder() -> Path:
-    """The user's own folder for libraries, mode 0700; where there can be none, one for this process alone."""
+    """The user's own folder for libraries, mode 0700; where there can be none, one for this process alone, with a line
+    on stderr that says why."""
     wished = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "constitutive"
     try:
         wished.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = wished.lstat()
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-            if found.st_mode & 0o077:
+        reason = _foreign(wished)
+        if not reason:
+            if wished.lstat().st_mode & 0o077:
                 wished.chmod(0o700)
             return wished
-    except OSError:
-        pass  # a read-only home: the library then lives as long as the process
-    return Path(tempfile.mkdtemp(prefix="constitutive-"))
+    except OSError as error:
+        reason = error.strerror or str(error)  # a read-only home, say
+    print(
+        f"constitutive: cache_folder: expected a folder of this user's own, got {str(wished)!r}: {reason}. Compiled laws last "
+        "as long as this process; set XDG_CACHE_HOME to keep them.",
+        file=sys.stderr,
+    )
+    own = Path(tempfile.mkdtemp(prefix="constitutive-"))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
+
+
+def _foreign(folder: Path) -> str:
+    """Why others could put their own library into a folder, or that folder into its place; '' where they cannot."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is a link or a file"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to user {found.st_uid}"
+    for above in folder.absolute().parents:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return f"everybody may write to {str(above)!r}"
+    return ""
 
 
 def _is_ours(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def export(law: Path, language: str, output: Path | None, as_json: bool) -> None
 
     target = output or Path(law.stem).with_suffix(".c")
     check_output(target, (".c",), law)
+    if re.search(r"[\"\\\x00-\x1f\x7f]", target.name):
+        # the test program includes the header by its name
+        raise ValueError(
+            f"--output: expected a file name without quotes, backslashes and line ends, got {target.name!r}. Choose another."
+        )
     name = re.sub(r"[^A-Za-z0-9_]", "_", target.stem)
     name = f"law_{name}" if name[0].isdigit() else name
     found = load(law)
@@ -48,9 +54,9 @@ def export(law: Path, language: str, output: Path | None, as_json: bool) -> None
     for path, text in texts.items():
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    written = " ".join(str(path) for path in texts)
-    command = f"cc -O3 -march=native {target} {test} -o {test.with_suffix('')} -lm"
-    show_result(f"written: {written}\ncheck it: {command} && {test.with_suffix('').absolute()}",
+    written, program = " ".join(str(path) for path in texts), test.with_suffix("")
+    command = shlex.join(["cc", "-O3", "-march=native", f"{target}", f"{test}", "-o", f"{program}", "-lm"])
+    show_result(f"written: {written}\ncheck it: {command} && {shlex.quote(str(program.absolute()))}",
                 {"law": str(law), "language": language, "files": [str(path) for path in texts], "function": f"{name}_response"},
                 as_json)  # fmt: skip
 

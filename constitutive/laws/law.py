@@ -139,6 +139,17 @@ class Law(torch.nn.Module, ABC):
         tensor = next(iter(self.state_dict().values()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """As `torch.nn.Module.to`; a device that is not there is a ValueError with a sentence."""
+        try:
+            return super().to(*args, **kwargs)
+        except (AssertionError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ValueError(
+                f"{type(self).__name__}.to: expected a device that is there, got {', '.join(map(str, args))}: {reason}. Stay "
+                "on the CPU."
+            ) from error
+
     @property
     def evaluator(self) -> Evaluator:
         """What evaluates this law (see `constitutive.Evaluator`): which backend, on how many threads. May be replaced."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import zipfile
 import json
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,7 +79,9 @@ def damaged(content: bytes, rng: np.random.Generator) -> Mutated:
         place = int(rng.integers(min(n, 400)))
     elif rng.random() < 0.2:
         place = n - 1 - int(rng.integers(min(n, 200)))
-    what = str(rng.choice(["cut", "flip", "flip", "flips", "zeros", "huge", "insert", "remove", "double", "swap", "other"]))
+    what = str(
+        rng.choice(["cut", "flip", "flip", "flips", "zeros", "huge", "insert", "remove", "double", "swap", "other"])
+    )
     if what == "cut":
         return what, bytes(changed[: int(rng.integers(n))])
     if what in ("flip", "flips"):
@@ -197,7 +199,9 @@ def _mutate_tensor(tensor: torch.Tensor, rng: np.random.Generator) -> tuple[str,
     flat = tensor.clone().reshape(-1)
     if what in ("nan", "inf", "number", "large") and tensor.is_floating_point() and len(flat):
         place = int(rng.integers(len(flat)))
-        flat[place] = {"nan": float("nan"), "inf": float("inf"), "large": 1e200}.get(what, float(flat[place]) * 1.5 + 0.1)
+        flat[place] = {"nan": float("nan"), "inf": float("inf"), "large": 1e200}.get(
+            what, float(flat[place]) * 1.5 + 0.1
+        )
         return what, flat.reshape(tensor.shape)
     if what == "shape":
         return what, flat
@@ -224,7 +228,11 @@ def _mutate_law(path: Path, rng: np.random.Generator) -> Mutated:
         description = json.loads(file.metadata()["constitutive"])
     rehash = rng.random() < 0.8
     if rng.random() < 0.1:
-        extra = {"note": "x"} if rng.random() < 0.5 else {"constitutive": str(rng.choice(["", "[]", "null", "{", "1", "[" * 3000]))}
+        extra = (
+            {"note": "x"}
+            if rng.random() < 0.5
+            else {"constitutive": str(rng.choice(["", "[]", "null", "{", "1", "[" * 3000]))}
+        )
         return "foreign safetensors", save(tensors, metadata=extra)
     if rng.random() < 0.5:
         what, description = "json", _mutate_json(description, rng)
@@ -336,7 +344,21 @@ def _mutate_data(path: Path, rng: np.random.Generator) -> Mutated:
         texts[which] = json.dumps(_mutate_json(json.loads(texts[which]), rng)) if rng.random() < 0.8 else "[" * 2000
     elif what == "attribute":
         which = str(rng.choice(list(attributes)))
-        values = [None, 7, 2**62, 1.5, np.zeros(3), "psi", "", b"\xff\xfe", "m-4m", "null", "[1", np.nan, "[[1,0],[0,1]]"]
+        values = [
+            None,
+            7,
+            2**62,
+            1.5,
+            np.zeros(3),
+            "psi",
+            "",
+            b"\xff\xfe",
+            "m-4m",
+            "null",
+            "[1",
+            np.nan,
+            "[[1,0],[0,1]]",
+        ]
         value = values[int(rng.integers(len(values)))]
         attributes.pop(which) if value is None else attributes.update({which: value})
     target = path.with_name("made.h5")
@@ -353,7 +375,9 @@ def _mutate_array(array: np.ndarray, rng: np.random.Generator) -> tuple[str, np.
     changed = np.array(array, dtype=float)
     if what in ("nan", "inf", "huge", "other"):
         place = int(rng.integers(changed.size))
-        changed.reshape(-1)[place] = {"nan": np.nan, "inf": -np.inf, "huge": 1e300}.get(what, changed.reshape(-1)[place] + 0.3)
+        changed.reshape(-1)[place] = {"nan": np.nan, "inf": -np.inf, "huge": 1e300}.get(
+            what, changed.reshape(-1)[place] + 0.3
+        )
         return what, changed
     if what == "type":
         kind = str(rng.choice(["f4", "f2", "i1", "u8", "c16", "bool", ">f8", "i8"]))
@@ -370,11 +394,11 @@ def _mutate_array(array: np.ndarray, rng: np.random.Generator) -> tuple[str, np.
     return what, None if what == "absent" else changed[:0]
 
 
-def _mutate_member(
-    target: Path, attributes: Any, texts: Any, members: Any, name: str, rng: np.random.Generator
-) -> str:
+def _mutate_member(target: Path, attributes: Any, texts: Any, members: Any, name: str, rng: np.random.Generator) -> str:
     """Plain HDF5 without a checksum, in which one member is something else altogether."""
-    what = str(rng.choice(["group", "declared", "soft loop", "external", "vlen", "compound", "null", "virtual", "none"]))
+    what = str(
+        rng.choice(["group", "declared", "soft loop", "external", "vlen", "compound", "null", "virtual", "none"])
+    )
     target.unlink(missing_ok=True)
     with h5py.File(target, "w") as file:
         for key, value in attributes.items():
@@ -450,11 +474,28 @@ def _mutate_xyz(path: Path, rng: np.random.Generator) -> Mutated:
     if rng.random() < 0.4:
         return damaged(content, rng)
     if rng.random() < 0.3:
-        words = ["Lattice", "Properties", "species", "pos", "energy", "stress", "pbc", '"', "=", ":R:3", ":S:1", "Cu", "\n", "T"]
+        words = [
+            "Lattice",
+            "Properties",
+            "species",
+            "pos",
+            "energy",
+            "stress",
+            "pbc",
+            '"',
+            "=",
+            ":R:3",
+            ":S:1",
+            "Cu",
+            "\n",
+            "T",
+        ]
         old = str(rng.choice(words)).encode()
         places = [found.start() for found in re.finditer(re.escape(old), content)] or [0]
         place = places[int(rng.integers(len(places)))]
-        new = str(rng.choice([*words, "", ":R:99999999", ":R:-1", "Xx", "Zr", "_JSON", "move_mask", "\x00", "'"])).encode()
+        new = str(
+            rng.choice([*words, "", ":R:99999999", ":R:-1", "Xx", "Zr", "_JSON", "move_mask", "\x00", "'"])
+        ).encode()
         return "word", content[:place] + new + content[place + len(old) :]
     return mistyped(content, rng, first=int(rng.choice([0, 1, 20])))
 
@@ -476,9 +517,13 @@ def _table_files(folder: Path) -> list[Path]:
         data = strain_data()
         piola = data.deformation_gradient @ mandel.from_mandel(data.stress)
         assert data.energy is not None
-        rows = np.concatenate([data.deformation_gradient.reshape(-1, 9), piola.reshape(-1, 9), data.energy[:, None]], axis=1)
+        rows = np.concatenate(
+            [data.deformation_gradient.reshape(-1, 9), piola.reshape(-1, 9), data.energy[:, None]], axis=1
+        )
         names = [f"{letter}{i}{j}" for letter in "FP" for i in "123" for j in "123"]
-        path.write_text("# " + " ".join([*names, "W"]) + "\n" + "\n".join(" ".join(map(repr, row)) for row in rows.tolist()) + "\n")
+        path.write_text(
+            "# " + " ".join([*names, "W"]) + "\n" + "\n".join(" ".join(map(repr, row)) for row in rows.tolist()) + "\n"
+        )
     return [path]
 
 
@@ -646,9 +691,11 @@ def _mutate_npy(path: Path, rng: np.random.Generator) -> Mutated:
             shape = [int(array.size)] if rng.random() < 0.5 else [*shape, 1, 1]
     elif what == "type":
         kind = str(rng.choice(["|O", "<f2", "<c16", "|S3", "|V8", "<u8", ">i2", "<M8[s]", "|b1", "<U1000000", "<i1"]))
-    text = f"{{'descr': {kind!r}, 'fortran_order': {what == 'order' or not array.flags.c_contiguous}, 'shape': ({', '.join(map(str, shape))},), }}"
+    fortran = what == "order" or not array.flags.c_contiguous
+    text = f"{{'descr': {kind!r}, 'fortran_order': {fortran}, 'shape': ({', '.join(map(str, shape))},), }}"
     if what == "header":
-        texts = ["(" * 3000, "{'descr': '<f8'}", "__import__('os').system('true')", "'" * 99, text[:-20], "9" * 9000, "{" + "1:1," * 3000 + "}"]
+        texts = ["(" * 3000, "{'descr': '<f8'}", "__import__('os').system('true')", "'" * 99, text[:-20], "9" * 9000,
+                 "{" + "1:1," * 3000 + "}"]  # fmt: skip
         text = texts[int(rng.integers(len(texts)))]
     raw = text.encode() + b"\n"
     made = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(raw)) + raw + array.tobytes("A")
@@ -696,7 +743,9 @@ def _mutate_hdf5(path: Path, rng: np.random.Generator) -> Mutated:
         what = str(rng.choice(["nan", "huge", "other", "type", "shape", "rows", "empty", "absent", "declared", "group", "external",
                                "soft loop", "vlen", "null", "copy"]))  # fmt: skip
         if what == "declared":
-            file.create_dataset(name, (10**5, 10**5, 10) if rng.random() < 0.5 else values.shape, values.dtype, chunks=True)
+            file.create_dataset(
+                name, (10**5, 10**5, 10) if rng.random() < 0.5 else values.shape, values.dtype, chunks=True
+            )
         elif what == "group":
             file.create_group(name)
         elif what == "external":
@@ -747,7 +796,7 @@ def _legal_voxels(label: str, content: bytes, source: bytes, found: Any, good: A
             key not in found or not np.array_equal(found[key], good[key]) for key in tables
         )
         if voxels <= touched:
-            return "other spacing, tables or voxels, where bytes of the file are others" if others else "other voxels, as many as changed bytes"
+            return f"other {'spacing, tables or ' if others else ''}voxels, no more than changed bytes"
         return f"the header says another type, order or place ({label.split()[0]})"
     if found["labels"].size <= 2000 * len(content) and label not in ("huge",):
         return f"the header says another shape, and the file has the bytes for it ({label.split()[0]})"

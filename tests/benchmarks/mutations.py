@@ -55,7 +55,9 @@ def _same(a: Any, b: Any) -> bool:
     )
 
 
-def _outcome(kind: Kind, source: Path, target: Path, seed: int, number: int, good: Any) -> tuple[str, str, float, float]:
+def _outcome(
+    kind: Kind, source: Path, target: Path, seed: int, number: int, good: Any
+) -> tuple[str, str, float, float]:
     """Outcome, what was done or said, CPU seconds, megabytes."""
     rng = np.random.default_rng([seed, zlib.crc32(kind.name.encode()), number])
     label, content = kind.mutate(source, rng)

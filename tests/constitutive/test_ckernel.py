@@ -249,6 +249,37 @@ class TestCache:
         assert own_folder not in path.parents and not list(elsewhere.iterdir())
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
+    @pytest.mark.parametrize("how", ["owner", "everybody", "file"])
+    def test_a_folder_that_others_rule_is_refused_in_a_sentence(
+        self, how: str, tmp_path: Path, own_folder: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if how == "owner":
+            if os.geteuid() != 0:
+                pytest.skip("only root gives folders away")
+            own_folder.mkdir()
+            os.chown(own_folder, 65534, 65534)
+        elif how == "everybody":
+            (tmp_path / "open").mkdir()
+            (tmp_path / "open").chmod(0o777)
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "open"))
+            own_folder = tmp_path / "open" / "constitutive"
+        else:
+            own_folder.write_text("")
+        path = library.build(self.SOURCE, "a law", quiet=True)
+        assert own_folder not in path.parents and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        said = capfd.readouterr().err
+        reason = {"owner": "it belongs to user 65534", "everybody": "everybody may write to", "file": "exists"}[how]
+        assert "expected a folder of this user's own, got" in said and reason in said and "set XDG_CACHE_HOME" in said
+        if how == "everybody":  # negative control: with the sticky bit, as /tmp has, nobody else can move it away
+            (tmp_path / "open").chmod(0o1777)
+            library.cache_folder.cache_clear()
+            assert own_folder in library.build(self.SOURCE, "a law", quiet=True).parents
+
+    def test_files_of_the_cache_belong_to_the_user_alone(self) -> None:
+        path = library.build(self.SOURCE, "a law", quiet=True)
+        for entry in path.parent.iterdir():
+            assert not stat.S_IMODE(entry.stat().st_mode) & 0o022, entry.name
+
     def test_no_shell_reads_the_compiler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         library.compiler.cache_clear()
         monkeypatch.setenv("CC", f"cc; touch {tmp_path}/shell")
@@ -291,3 +322,27 @@ def test_export_mistakes_get_a_sentence(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "not supported: NeoHookeanLaw in C" in result.stderr
     result = CliRunner().invoke(main, ["export", str(law), "-o", str(tmp_path / "a.txt")])
     assert result.exit_code == 2 and "ends in .c" in result.stderr and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "stem", ["a'b", "$(touch owned)", "`touch owned`", "a; touch owned;", "*", "ü law", "int", "%s%n", "@LAW@", "a??="]
+)
+def test_names_reach_neither_shell_nor_c(stem: str, tmp_path: Path) -> None:
+    law = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6), units="GPa */ int evil; /* ??/ @LAW@ @NAME@ \n#error")
+    path = tmp_path / f"{stem}.law"
+    law.save(path)
+    told = CliRunner().invoke(main, ["export", str(path), "-o", str(tmp_path / f"{stem}.c")])
+    assert told.exit_code == 0, told.output
+    command = next(line for line in told.output.splitlines() if line.startswith("check it: "))[10:]
+    result = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0 and "passed" in result.stdout, result.stderr
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("stem", ['a"b', "a\nint evil;", "a\\b"])
+def test_names_that_c_cannot_include_are_refused(stem: str, tmp_path: Path) -> None:
+    law = tmp_path / "a.law"
+    PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6)).save(law)
+    told = CliRunner().invoke(main, ["export", str(law), "-o", str(tmp_path / f"{stem}.c")])
+    assert told.exit_code == 2 and "expected a file name without quotes" in told.output
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.law"]
