@@ -21,6 +21,7 @@ from crystals import moduli
 from crystals.elastic_constants import elastic_constants
 from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
+from crystals.notebook import stiffness_html
 from crystals.rotations import mandel_rotation
 from crystals.structures import Symmetrised, symmetrised
 from crystals.whole_file import whole_file
@@ -148,6 +149,21 @@ class CrystalModuli:
     def elastic_constants(self) -> dict[str, float]:
         """Independent constants of the class by their Voigt names, in the standard frame, GPa."""
         return elastic_constants(self.stiffness, self.group)
+
+    def __repr__(self) -> str:
+        return (
+            f"CrystalModuli({self.formula}, {self.group.symbol!r}, K={self.bulk:.1f} ± {self.bulk_std:.1f} "
+            f"G={self.shear:.1f} ± {self.shear_std:.1f} GPa)"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("point group", self.group.symbol),
+            ("bulk, 90 %", f"{self.bulk_interval[0]:.1f} … {self.bulk_interval[1]:.1f} GPa"),
+            ("shear, 90 %", f"{self.shear_interval[0]:.1f} … {self.shear_interval[1]:.1f} GPa"),
+            *(("note", note) for note in self.notes),
+        ]
+        return stiffness_html(self.formula, facts, self.stiffness, "GPa")
 
     def __str__(self) -> str:
         constants = "  ".join(f"{name} {value:.1f}" for name, value in self.elastic_constants().items())

@@ -22,6 +22,7 @@ from crystals import moduli as averages
 from crystals.groups import PointGroup
 from crystals.mandel import IDENTITY, stiffness_to_voigt
 from crystals.microstructure import Microstructure
+from crystals.notebook import stiffness_html
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
 from crystals.whole_file import whole_file
@@ -209,6 +210,22 @@ class ModuliResult:
         from .moduli_picture import draw
 
         draw(self, Path(path))
+
+    def __repr__(self) -> str:
+        try:
+            mean = " ".join(f"{name}={self.isotropic[name]:.4g}" for name in ("E", "K", "G"))
+        except ValueError:
+            mean = "no stiffness in some direction,"
+        return f"ModuliResult({self.image.name}, {mean} {self.units}, bracket {_percent(self.width)}, gear {self.gear})"
+
+    def _repr_html_(self) -> str:
+        kind = "certified" if self.certified else "upper bound certified, lower estimated"
+        facts = [
+            ("image", f"{self.image.name}, {' × '.join(map(str, self.image.shape))} voxels"),
+            ("bracket", f"{_percent(self.width)} of the stiffness, {kind}; gear {self.gear}"),
+            *(("note", note) for note in self.notes),
+        ]
+        return stiffness_html("effective stiffness", facts, self.stiffness, self.units)
 
     def __str__(self) -> str:
         unit = self.units
