@@ -127,9 +127,11 @@ def _surface_picture(directions: np.ndarray, young: np.ndarray, units: str) -> s
         limit(-high, high)
     axes.set_box_aspect((1, 1, 1))
     axes.view_init(elev=28, azim=-55)
-    axes.set(xlabel="x", ylabel="y", zlabel="z", xticklabels=[], yticklabels=[], zticklabels=[])
+    axes.set(xticklabels=[], yticklabels=[], zticklabels=[])
+    for name, label in (("x", axes.set_xlabel), ("y", axes.set_ylabel), ("z", axes.set_zlabel)):
+        label(name, labelpad=-14)  # without numbers the names may stand near
     shade = ScalarMappable(norm=norm, cmap="viridis")
-    figure.colorbar(shade, ax=axes, shrink=0.7, pad=0.08, label=f"Young's modulus, {units}")
+    figure.colorbar(shade, ax=axes, shrink=0.7, pad=0.12, label=f"Young's modulus, {units}")
     return _inline(figure, f"Young's modulus over directions, {low:.4g} to {high:.4g} {units}")
 
 
