@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from crystals import moduli
 from crystals.elastic_constants import elastic_constants
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
 from crystals.notebook import stiffness_html
@@ -155,6 +156,10 @@ class CrystalModuli:
             f"CrystalModuli({self.formula}, {self.group.symbol!r}, K={self.bulk:.1f} ± {self.bulk_std:.1f} "
             f"G={self.shear:.1f} ± {self.shear_std:.1f} GPa)"
         )
+
+    def elastic_tensor(self) -> Any:
+        """The stiffness as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the same frame."""
+        return elastic_tensor(self.stiffness, "GPa")
 
     def _repr_html_(self) -> str:
         facts = [

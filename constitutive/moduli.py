@@ -19,6 +19,7 @@ import torch
 from scipy.stats import t as student
 
 from crystals import moduli as averages
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.mandel import IDENTITY, stiffness_to_voigt
 from crystals.microstructure import Microstructure
@@ -217,6 +218,10 @@ class ModuliResult:
         except ValueError:
             mean = "no stiffness in some direction,"
         return f"ModuliResult({self.image.name}, {mean} {self.units}, bracket {_percent(self.width)}, gear {self.gear})"
+
+    def elastic_tensor(self) -> Any:
+        """The stiffness as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the same frame."""
+        return elastic_tensor(self.stiffness, self.units)
 
     def _repr_html_(self) -> str:
         kind = "certified" if self.certified else "upper bound certified, lower estimated"

@@ -20,7 +20,7 @@ basix: Any = _basix  # DOLFINx's modules lack types, or have others in each vers
 dolfinx_mesh: Any = _mesh
 ufl: Any = _ufl
 #: meshio's name of a first-order cell: DOLFINx's, and the place of DOLFINx's corners among those of VTK.
-_CELLS = {
+CELLS = {
     "tetra": ("tetrahedron", [0, 1, 2, 3]),
     "hexahedron": ("hexahedron", [0, 1, 3, 2, 4, 5, 7, 6]),
     "triangle": ("triangle", [0, 1, 2]),
@@ -112,8 +112,8 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
 
     Parameters
     ----------
-    path : str or Path
-        '.msh', '.inp', '.vtu', '.xdmf', ….
+    path : str, Path or meshio.Mesh
+        '.msh', '.inp', '.vtu', '.xdmf', …; or what meshio has read or made, which only rank 0's matters.
     tags : str, optional
         Name of integer cell data whose values above 0 are the tags; their parts are called 'volume 1', 'surface 3' and so
         on, as gmsh's groups without names.
@@ -137,7 +137,7 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     failure: Exception | None = None
     if comm.rank == 0:
         try:
-            found = _read(Path(path), tags)
+            found = _understood(path if isinstance(path, meshio.Mesh) else _read(Path(path)), tags)
         except (OSError, ValueError) as error:
             failure = error
     failure = comm.bcast(failure, root=0)
@@ -153,27 +153,31 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     return TaggedMesh(domain, {d: _tags(domain, d, *parts[d]) for d in sorted(parts)}, names)
 
 
-def _read(path: Path, tags: str | None) -> _File:
+def _read(path: Path) -> meshio.Mesh:
     where = "read_mesh"
     if not path.is_file():
         raise OSError(f"{where}: expected a mesh file, got {str(path)!r}, which is none.")
     try:
-        found = meshio.read(path)
+        return meshio.read(path)
     except (Exception, SystemExit) as error:  # meshio leaves the program for formats it does not know
         raise OSError(
             f"{where}: expected a file that meshio reads, got {str(path)!r}: {error}. Check its format."
         ) from error
+
+
+def _understood(found: meshio.Mesh, tags: str | None) -> _File:
+    where = "read_mesh"
     others = sorted({block.type for block in found.cells} - set(_DIMENSIONS))
     if others:
         raise ValueError(
-            f"{where}: expected first-order {', '.join(_CELLS)}, got {', '.join(others)}. Not supported: others; gmsh -order 1 "
+            f"{where}: expected first-order {', '.join(CELLS)}, got {', '.join(others)}. Not supported: others; gmsh -order 1 "
             "writes first-order cells, on which the displacement may be of any order."
         )
     dim = max((_DIMENSIONS[block.type] for block in found.cells), default=0)
     kinds = sorted({block.type for block in found.cells if _DIMENSIONS[block.type] == dim})
     if dim < 2 or len(kinds) != 1:
         raise ValueError(
-            f"{where}: expected cells of one kind among {', '.join(_CELLS)}, got {', '.join(kinds) or 'none'}. Not supported: "
+            f"{where}: expected cells of one kind among {', '.join(CELLS)}, got {', '.join(kinds) or 'none'}. Not supported: "
             "mixed meshes and bars."
         )
     points = np.asarray(found.points, dtype=float)
@@ -181,7 +185,7 @@ def _read(path: Path, tags: str | None) -> _File:
         if np.ptp(points[:, 2]) > 1e-10 * np.ptp(points, axis=0).max():
             raise ValueError(f"{where}: expected a plane mesh at constant z, got z that varies. Not supported: shells.")
         points = points[:, :2]
-    kind, order = _CELLS[kinds[0]]
+    kind, order = CELLS[kinds[0]]
     cells = np.concatenate([block.data for block in found.cells if block.type == kinds[0]])
     # points of no cell, such as the centres of gmsh's arcs, are left out
     used, cells = np.unique(cells, return_inverse=True)

@@ -13,6 +13,7 @@ import numpy as np
 from crystals import mandel
 from crystals.dataset import StrainData
 from crystals.elastic_constants import elastic_constants, independent_constants, stiffness_from_constants
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.invariants import invariant_count, invariant_polynomials
 from crystals.moduli import hill_average, is_stable, reuss_average, universal_anisotropy, voigt_average
@@ -68,6 +69,10 @@ class ElasticTable:
     def __repr__(self) -> str:
         names = " ".join(f"{name}={value:.1f}±{error:.1f}" for name, (value, error) in self.constants[2].items())
         return f"ElasticTable({self.group.symbol!r}, {names} {self.units}, {self.states} states)"
+
+    def elastic_tensor(self) -> Any:
+        """The stiffness as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the same frame."""
+        return elastic_tensor(self.stiffness, self.units)
 
     def _repr_html_(self) -> str:
         facts = [("point group", self.group.symbol), ("states", str(self.states)),

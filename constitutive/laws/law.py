@@ -10,6 +10,7 @@ import torch
 
 from crystals import mandel
 from crystals.elastic_constants import constants_to_voigt, elastic_constants
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.notebook import stiffness_html
 from crystals.rotations import check_rotation
@@ -382,6 +383,10 @@ class Law(torch.nn.Module, ABC):
         if self.metadata.get("kind", "unknown") != "unknown":
             parts.append(str(self.metadata["kind"]))
         return f"{type(self).__name__}({self.group.symbol!r}, {', '.join(parts)})"
+
+    def elastic_tensor(self) -> Any:
+        """`stiffness` as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the law's frame."""
+        return elastic_tensor(self.stiffness(), self.units)
 
     def _repr_html_(self) -> str:
         fit = self.metadata.get("fit", {})
