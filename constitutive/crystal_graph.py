@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,12 @@ class CrystalBatch:
             torch.tensor([one.volume for one in crystals], dtype=dtype),
         )
 
+    @cached_property
+    def shells(self) -> list[Tensor]:
+        """The lattice sums of each degree l as (p, 2l+1, radial): laid out once for all layers and networks."""
+        degrees = round(self.sums.shape[2] ** 0.5)
+        return [self.sums[:, :, l * l : (l + 1) ** 2].transpose(1, 2).contiguous() for l in range(degrees)]
+
     def to(self, device: Any) -> CrystalBatch:
         return CrystalBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
@@ -136,7 +143,7 @@ class _Layer(nn.Module):
         self.gate = nn.Linear(channels, degree * channels)
 
     def forward(
-        self, x: Tensor, vectors: list[Tensor], sums: Tensor, first: Tensor, second: Tensor
+        self, x: Tensor, vectors: list[Tensor], shells: list[Tensor], scale: Tensor, first: Tensor, second: Tensor
     ) -> tuple[Tensor, list[Tensor], dict[tuple[int, bool], Tensor]]:
         n, c = x.shape
         pair = silu(self.receiver(x)[first] + self.sender(x)[second])
@@ -146,25 +153,28 @@ class _Layer(nn.Module):
         gathered: list[Tensor] = []
         scalar = torch.zeros(0)
         for l in range(self.degree + 1):
-            block = sums[:, :, l * l : (l + 1) ** 2].transpose(1, 2)
-            message = (block @ self.radial[l]) * strength[:, l, None]
+            block, weights = shells[l], self.radial[l] * scale[:, l, None]
+            message = (block @ weights) * strength[:, l, None]
             if l == 0:
                 scalar = message
+                if not self.first:
+                    shell = block[:, 0] @ (self.carry_radial[0] * scale[:, 0, None])
                 continue
             if not self.first:
-                shell = sums[:, :, 0] @ self.carry_radial[0]
                 theirs = vectors[l - 1][second]
-                message = message + (shell * carried[:, l - 1])[:, None] * theirs
-                seen = (block @ self.carry_radial[l] * theirs).sum(dim=1)
-                scalar = scalar + (seen * carried[:, self.degree + l - 1])[:, None]
+                message = torch.addcmul(message, (shell * carried[:, l - 1])[:, None], theirs)
+                seen = (block @ (self.carry_radial[l] * scale[:, l, None])).mul(theirs).sum(dim=1)
+                scalar = torch.addcmul(scalar, seen[:, None], carried[:, self.degree + l - 1][:, None])
             gathered.append(_summed(message, first, n))
         gathered.insert(0, _summed(scalar, first, n))
 
         reach = len(self.left)
-        left = torch.cat([self.left[l](gathered[l + 1]) for l in range(reach)], dim=1)
-        right = torch.cat([self.right[l](gathered[l + 1]) for l in range(reach)], dim=1)
-        outer = (left[:, :, None] * right[:, None]).reshape(n, self.size**2, self.products)
-        coupled = torch.split(self.couple.T.to(outer.dtype) @ outer, [2 * l + 1 for l, _ in self.paths], dim=1)
+        left = torch.cat([self.left[l](gathered[l + 1]) for l in range(reach)], dim=1).transpose(0, 1)
+        right = torch.cat([self.right[l](gathered[l + 1]) for l in range(reach)], dim=1).transpose(0, 1)
+        # components first: one product of matrices for all sites and channels
+        outer = (left[:, None] * right[None]).reshape(self.size**2, n * self.products)
+        coupled = (self.couple.T.to(outer.dtype) @ outer).reshape(-1, n, self.products).transpose(0, 1)
+        coupled = torch.split(coupled, [2 * l + 1 for l, _ in self.paths], dim=1)
         natural: list[list[Tensor]] = [[] for _ in range(self.degree + 1)]
         other: dict[tuple[int, bool], list[Tensor]] = {}
         for (l, is_natural), part in zip(self.paths, coupled, strict=True):
@@ -276,14 +286,16 @@ class CrystalNetwork(nn.Module):
     def forward(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """Tensor of every head for each of k crystals: (k, 6, 6), (k, 6, 6, 6), (k, 3, 6)."""
         dtype = self.scalars.weight.dtype
-        sums = batch.sums.to(dtype) * self.sum_scale.to(dtype)
+        shells = [block.to(dtype) for block in batch.shells]
+        # one scale for each degree, so that vectors stay vectors
+        scale = self.sum_scale.to(dtype)[:, [l * l for l in range(self.degree + 1)]]
         k = len(batch.volume)
         x = self.embedding(batch.numbers) + self.properties(self.element_features.to(dtype)[batch.numbers])
         x = x + self.density(torch.log(batch.volume.to(dtype) / 18.0)[batch.crystal, None])
         vectors: list[Tensor] = []
         pseudo: dict[tuple[int, bool], Tensor] = {}
         for layer in self.rounds:
-            x, vectors, pseudo = layer(x, vectors, sums, batch.first, batch.second)
+            x, vectors, pseudo = layer(x, vectors, shells, scale, batch.first, batch.second)
         count = _summed(torch.ones_like(x[:, 0]), batch.crystal, k)[:, None]
 
         def mean(values: Tensor) -> Tensor:

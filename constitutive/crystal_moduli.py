@@ -13,23 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from pymatgen.core import Structure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from crystals import moduli
+from crystals.descriptors import CUTOFF
 from crystals.elastic_constants import elastic_constants
 from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
+from crystals.neighbours import Neighbours
 from crystals.notebook import stiffness_html
+from crystals.pair_sums import lattice_sums
 from crystals.rotations import mandel_rotation
-from crystals.structures import Symmetrised, symmetrised
+from crystals.structures import Symmetrised, as_atoms, symmetrised
 from crystals.whole_file import whole_file
 
-from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork, bulk_and_shear
+from .crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork
 from .laws.polynomial import PolynomialLaw, higher_order_polynomials
-from .moduli_process import ModuliProcess, crystal_row
+from .moduli_process import ModuliProcess, crystal_rows
 
 SCHEMA = 1
 _MODELS = Path(__file__).parent / "models"
@@ -56,13 +60,14 @@ class CrystalModuli:
         Standard error, GPa: twice in three held-out crystals are as near. It grows with what the models disagree by.
     bulk_interval, shear_interval : (float, float)
         Lower and upper end (GPa) that hold nine in ten held-out crystals; 1.645 standard errors (of the logarithm) for a
-        model without calibration, such as 'emt_alloys'.
+        model of one's own without calibration.
     displacement, strain : float
         By how much (Å; Frobenius norm) atoms and cell were moved to make the structure symmetric.
     residual : float
         Relative part of log C without the group's symmetry, before it is projected out: rounding.
     unknown_elements : tuple of str
-        Elements that the networks were not trained on. For them the answer is a guess.
+        Elements that were not in the training data. With a process, K and G are then its own and the interval is that of
+        elements left out of training on purpose; without, the answer is a guess.
     directional : bool
         Whether the training data told directions. If not, C is near its isotropic average and K and G are what counts.
     notes : tuple of str
@@ -205,9 +210,10 @@ class CrystalEnsemble:
     about : dict
         'elements' (atomic numbers seen in training), 'log_error' (two numbers: standard error of ln K and ln G on
         crystals not seen), 'directional' (whether the data told directions), 'species' (the most different elements in
-        a training crystal), and any record of the training. With a process, also 'process_share' (its weight in the
-        mean of ln K and ln G) and 'calibration': for each of '68' and '90' (per cent of held-out crystals) two rows a, b:
-        |error of ln K|, |error of ln G| ≤ a + b |process − networks|.
+        a training crystal), and any record of the training. 'calibration', where known: for each of '68' and '90' (per
+        cent of held-out crystals) two rows a, b: |error of ln K|, |error of ln G| ≤ a + b d, d the deviation of the
+        networks, or |process − networks|. With a process also 'process_share' (its weight in the mean of ln K and ln G)
+        and 'strangers', |error| for '68' and '90' of crystals with an element left out of training.
     process : ModuliProcess, optional
         Gaussian process for K and G, to which the networks' C is scaled.
     """
@@ -275,21 +281,33 @@ class CrystalEnsemble:
 
     def tensors(self, structures: Sequence[Any]) -> dict[str, np.ndarray]:
         """Every head's tensor (members, k, …) of structures as they lie: 'stiffness' is log C, C in GPa, Mandel."""
+        return self.tensors_of(self.neighbours([as_atoms(structure) for structure in structures]))
+
+    def neighbours(self, crystals: Sequence[Atoms]) -> Neighbours:
+        return Neighbours.of(crystals, self.networks[0].cutoff)
+
+    def tensors_of(self, bonds: Neighbours) -> dict[str, np.ndarray]:
+        """As `tensors`, of crystals whose neighbours are known."""
+        one = self.networks[0]
         with torch.no_grad():
-            batch = CrystalBatch.of([self.networks[0].sums(structure) for structure in structures])
+            batch = CrystalBatch.of(lattice_sums(bonds, one.radial, one.degree))
             found = [network(batch) for network in self.networks]
         return {head: np.array([one[head].numpy() for one in found]) for head in self.networks[0].heads}
 
 
-#: Groups by their operations in the standard frame, of which there are a few dozen: finding one takes 20 ms.
-_GROUPS: dict[bytes, PointGroup] = {}
+#: Groups, and the projections (36, 36) of matrices on what they leave alone, by their operations in the standard frame,
+#: of which there are a few dozen: finding one takes 20 ms.
+_GROUPS: dict[bytes, tuple[PointGroup, np.ndarray]] = {}
 
 
-def _group(crystal: Symmetrised) -> PointGroup:
-    order = np.lexsort(np.round(crystal.operations.reshape(-1, 9), 6).T)
-    key = (np.round(crystal.operations[order], 6) + 0.0).tobytes()
+def _group(crystal: Symmetrised) -> tuple[PointGroup, np.ndarray]:
+    rows = np.rint(crystal.operations.reshape(-1, 9) * 1e6).astype(np.int64)
+    key = rows[np.lexsort(rows.T)].tobytes()
     if key not in _GROUPS:
-        _GROUPS[key] = PointGroup.from_structure(crystal.atoms)
+        # of the idealised cell: its operations are exact
+        group = PointGroup.from_structure(crystal.atoms)
+        turns = mandel_rotation(group.rotations)
+        _GROUPS[key] = group, np.einsum("nac,nbd->abcd", turns, turns).reshape(36, 36) / len(turns)
     return _GROUPS[key]
 
 
@@ -359,30 +377,41 @@ def moduli_of_crystals(
 
 
 def _of_batch(crystals: list[Symmetrised], ensemble: CrystalEnsemble) -> list[CrystalModuli]:
-    tensors = ensemble.tensors([crystal.atoms for crystal in crystals])
-    logarithms = tensors["stiffness"]
-    # of the idealised cells: their operations are exact
-    groups = [_group(crystal) for crystal in crystals]
-    turns = [mandel_rotation(group.rotations) for group in groups]
+    bonds = ensemble.neighbours([crystal.atoms for crystal in crystals])
+    tensors = ensemble.tensors_of(bonds)
+    logarithms = tensors["stiffness"]  # (networks, k, 6, 6)
+    groups, projections = zip(*(_group(crystal) for crystal in crystals), strict=True)
     found = logarithms.mean(axis=0)
-    projected = np.array([np.mean(q @ a @ q.transpose(0, 2, 1), axis=0) for q, a in zip(turns, found, strict=True)])
+    projected = (np.stack(projections) @ found.reshape(-1, 36, 1)).reshape(-1, 6, 6)
+    projected = 0.5 * (projected + projected.transpose(0, 2, 1))
     residuals = np.linalg.norm(projected - found, axis=(1, 2)) / np.linalg.norm(found, axis=(1, 2))
-    members = np.log(_hill(logarithms.reshape(-1, 6, 6))).reshape(len(logarithms), len(crystals), 2)
-    spread = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros(members.shape[1:])
-    near = np.sqrt(np.square(ensemble.about["log_error"]) + spread**2)
-    wide = 1.645 * near
-    if ensemble.process is not None:
-        own, known = np.log(_hill(projected)), ensemble.process.logarithms([crystal_row(one.atoms) for one in crystals])
-        share = ensemble.about["process_share"]
-        projected = _scaled_to(projected, share * known + (1.0 - share) * own)
+    about, own = ensemble.about, np.log(_hill(projected))
+    if ensemble.process is None:
+        members = np.log(_hill(logarithms.reshape(-1, 6, 6))).reshape(len(logarithms), len(crystals), 2)
+        apart = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros(members.shape[1:])
+    else:
+        if bonds.cutoff != CUTOFF:
+            bonds = Neighbours.of([crystal.atoms for crystal in crystals], CUTOFF)
+        known, share = ensemble.process.of_rows(*crystal_rows(bonds)), about["process_share"]
         apart = np.abs(known - own)
-        near, wide = (a + b * apart for a, b in (np.array(ensemble.about["calibration"][key]) for key in ("68", "90")))
+        # networks have not learned what stands for an element they never saw; the process reads its properties alone
+        strange = np.array([bool(_unknown(crystal, about)) for crystal in crystals])[:, None]
+        projected = _scaled_to(projected, np.where(strange, known, share * known + (1.0 - share) * own))
+    if "calibration" in about:
+        near, wide = (a + b * apart for a, b in (np.array(about["calibration"][level]) for level in ("68", "90")))
+    else:
+        near = np.sqrt(np.square(about["log_error"]) + apart**2)
+        wide = 1.645 * near
+    if "strangers" in about and ensemble.process is not None:
+        near, wide = (
+            np.where(strange, about["strangers"][level], stated) for level, stated in (("68", near), ("90", wide))
+        )
     stiffness, moduli_found = _exponential(projected), _hill(projected)
     third = tensors.get("third_order")
     return [
         _result(
             crystal, group, ensemble.about, stiffness[i], moduli_found[i], near[i], wide[i], float(residuals[i]),
-            None if third is None else THIRD_ORDER_UNIT * np.mean([_turned(q, third[:, i].mean(axis=0)) for q in turns[i]], axis=0),
+            None if third is None else THIRD_ORDER_UNIT * _averaged(group, third[:, i].mean(axis=0)),
         )
         for i, (crystal, group) in enumerate(zip(crystals, groups, strict=True))
     ]  # fmt: skip
@@ -395,11 +424,16 @@ def _result(
     """What is said of one crystal whose C is known in the standard frame."""
     turn = mandel_rotation(crystal.axes)
     symbols = crystal.atoms.get_chemical_symbols()
-    known = set(about["elements"])
-    unknown = tuple(sorted({s for s, z in zip(symbols, crystal.atoms.numbers, strict=True) if int(z) not in known}))
+    unknown = _unknown(crystal, about)
     notes = []
     if unknown:
-        notes.append(f"no crystal with {', '.join(unknown)} was in the training data: a guess")
+        told = (
+            "K and G follow from the element's tabulated properties, and the interval is that of elements left out of "
+            "training on purpose"
+            if "strangers" in about
+            else "a guess, and the interval does not hold"
+        )
+        notes.append(f"no crystal with {', '.join(unknown)} was in the training data: {told}")
     if len(set(symbols)) not in about["species"]:
         counts = " or ".join(str(count) for count in about["species"])
         notes.append(f"trained on crystals of {counts} elements, not {len(set(symbols))}: errors may be larger")
@@ -413,6 +447,12 @@ def _result(
         crystal.strain, residual, unknown, bool(about["directional"]), tuple(notes), (lower[0], upper[0]),
         (lower[1], upper[1]), None if third is None else _turned(turn, third), float(about.get("max_strain", np.inf)),
     )  # fmt: skip
+
+
+def _unknown(crystal: Symmetrised, about: dict[str, Any]) -> tuple[str, ...]:
+    """Elements of a crystal that were not in the training data."""
+    strange = np.setdiff1d(crystal.atoms.numbers, about["elements"])
+    return tuple(sorted(chemical_symbols[int(number)] for number in strange))
 
 
 def _scaled_to(logarithms: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -429,8 +469,17 @@ def _scaled_to(logarithms: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _hill(logarithms: np.ndarray) -> np.ndarray:
-    """Voigt–Reuss–Hill K and G (k, 2) of exp(A), A (k, 6, 6)."""
-    return torch.stack(bulk_and_shear(torch.from_numpy(logarithms)), dim=1).numpy()
+    """Voigt–Reuss–Hill K and G (k, 2) of exp(A), A (k, 6, 6); formulas in `crystal_graph.bulk_and_shear`."""
+    values, vectors = np.linalg.eigh(logarithms)
+    along = vectors[:, :3].sum(axis=1) ** 2
+    stiff, soft = np.exp(values), np.exp(-values)
+    upper, ease = np.sum(stiff * along, axis=1) / 9.0, np.sum(soft * along, axis=1)
+    shear = (stiff.sum(axis=1) - 3.0 * upper) / 10.0 + 2.5 / (soft.sum(axis=1) - ease / 3.0)
+    return np.stack([0.5 * (upper + 1.0 / ease), 0.5 * shear], axis=1)
+
+
+def _averaged(group: PointGroup, third: np.ndarray) -> np.ndarray:
+    return np.mean([_turned(turn, third) for turn in mandel_rotation(group.rotations)], axis=0)
 
 
 def _turned(turn: np.ndarray, third: np.ndarray) -> np.ndarray:

@@ -317,6 +317,8 @@ def first_piola(
     orientation: np.ndarray | None = None,
     tangent: bool = True,
     inputs: np.ndarray | float | None = None,
+    state: np.ndarray | None = None,
+    dt: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """First Piola–Kirchhoff stress and its derivative with respect to F.
 
@@ -332,6 +334,8 @@ def first_piola(
         Whether to compute ∂P/∂F.
     inputs : array (n, k), (k,) or scalar, optional
         Values of the law's `input_names`.
+    state, dt
+        As in `Law.response`.
 
     Returns
     -------
@@ -351,13 +355,14 @@ def first_piola(
     turn = None if orientation is None else mandel_rotation(check_rotation("first_piola(orientation)", orientation))
     if turn is not None:
         strain = (np.swapaxes(turn, -1, -2) @ strain[..., None])[..., 0]
-    answer = law.response(strain, inputs=inputs, tangent=tangent)
+    answer = law.response(strain, state, inputs, dt, tangent=tangent)
     stress = answer.stress if turn is None else (turn @ answer.stress[..., None])[..., 0]
     second = mandel.from_mandel(stress)
     piola = gradient @ second
     if not tangent:
         return piola, None
-    stiffness = mandel.unpack_upper(answer.tangent)
+    entries = answer.tangent
+    stiffness = mandel.unpack_upper(entries) if law.tangent_entries == 21 else entries.reshape(-1, 6, 6)
     if turn is not None:
         stiffness = turn @ stiffness @ np.swapaxes(turn, -1, -2)
     full = mandel.stiffness_to_tensor(stiffness)

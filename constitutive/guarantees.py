@@ -35,7 +35,8 @@ _FINITE = tuple(symbol for symbol in STRAIN_CLASSES if PointGroup(symbol).is_fin
 _TAYLOR = Guarantees(reference=True, pinned_stiffness=True, positive_stiffness=True, polyconvex=False, growth=False)
 
 #: Classes that each family supports, and what it guarantees in all of them. Neo-Hooke: (ln J)² is not convex beyond J = e,
-#: and for λ < 0, which C(0) > 0 allows, W falls as J → 0.
+#: and for λ < 0, which C(0) > 0 allows, W falls as J → 0. A polynomial of logarithmic strain is elliptic in a bounded range
+#: of stretches only (Bruhns, Xiao and Meyers 2001), and of odd order it may fall without bound.
 _FAMILIES: dict[str, tuple[tuple[str, ...], Guarantees]] = {
     "polynomial": (STRAIN_CLASSES, _TAYLOR),
     "symmetric, invariants": (STRAIN_CLASSES, _TAYLOR),
@@ -47,9 +48,11 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Guarantees]] = {
         Guarantees(reference=True, pinned_stiffness=False, positive_stiffness=True, polyconvex=True, growth=True),
     ),
     "neo-hooke": (("∞∞m",), _TAYLOR),
+    "logarithmic": (STRAIN_CLASSES, _TAYLOR),
 }
 
-#: Names of the families: PolynomialLaw, the three forms of SymmetricLaw, the same of order 1, PolyconvexLaw, NeoHookeanLaw.
+#: Names of the families: PolynomialLaw, the three forms of SymmetricLaw, the same of order 1, PolyconvexLaw, NeoHookeanLaw,
+#: LogarithmicStrainLaw of a PolynomialLaw (of a plastic law, it is the elastic part that this holds for).
 FAMILIES = tuple(_FAMILIES)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crystals.descriptors import crystal_descriptors
+from crystals.descriptors import CUTOFF, descriptors_of
+from crystals.neighbours import Neighbours
 from crystals.structures import as_atoms
 
 #: What each process gives.
@@ -22,8 +24,15 @@ _LARGEST = 4.0  # deviations from the mean beyond which a descriptor says no mor
 
 def crystal_row(structure: Any) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors (f,) of a crystal, and the share (119,) that each atomic number has of its atoms."""
-    atoms = as_atoms(structure)
-    return crystal_descriptors(atoms), np.bincount(atoms.numbers, minlength=119) / len(atoms)
+    descriptors, shares = crystal_rows(Neighbours.of([as_atoms(structure)], CUTOFF))
+    return descriptors[0], shares[0]
+
+
+def crystal_rows(bonds: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptors (k, f) of some crystals whose neighbours within 6 Å are known, and shares (k, 119) of the elements."""
+    shares = np.zeros((len(bonds.counts), 119))
+    np.add.at(shares, (bonds.crystal, bonds.numbers), 1.0 / bonds.counts[bonds.crystal])
+    return descriptors_of(bonds), shares
 
 
 def kernel(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor], scales: Tensor, parameters: Tensor) -> Tensor:
@@ -89,24 +98,36 @@ class ModuliProcess:
         return ((torch.from_numpy(descriptors) - self.centre) / self.width).clamp(-_LARGEST, _LARGEST)
 
     def logarithms(self, crystals: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """ln K and ln G (k, 2), GPa, of crystals given by `crystal_row`.
+        """ln K and ln G (k, 2), GPa, of crystals given by `crystal_row`; as `of_rows`."""
+        return self.of_rows(np.stack([row for row, _ in crystals]), np.stack([c for _, c in crystals]))
+
+    def of_rows(self, descriptors: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """ln K and ln G (k, 2), GPa, of descriptors (k, f) and shares of the elements (k, 119).
 
         ln G is the mean of what the process for G and those for K and for G/K say.
         """
-        asked = (
-            self.scaled(np.stack([row for row, _ in crystals])),
-            torch.from_numpy(np.stack([c for _, c in crystals])),
-        )
-        known = self.rows, self.shares
-        found = torch.stack(
-            [
-                kernel(asked, known, self.scales[i], self.parameters[i]) @ self.weights[i] * self.unit[i] + self.offset[i]
-                for i in range(len(TARGETS))
-            ],
-            dim=1,
-        )  # fmt: skip
+        rows, c = self.scaled(descriptors), torch.from_numpy(shares)
+        apart = (c * c).sum(dim=1)[:, None] + (self.shares * self.shares).sum(dim=1) - 2.0 * c @ self.shares.T
+        found = torch.empty(len(rows), len(TARGETS), dtype=torch.float64)
+        for i, (known, lengths, inner, mixed) in enumerate(self._prepared):
+            signal, linear, share_scale, share_signal, share_linear, share_length, _ = torch.exp(self.parameters[i])
+            x, weights = rows * torch.exp(self.scales[i]), self.weights[i]
+            squared = torch.addmm(lengths + (x * x).sum(dim=1)[:, None], x, known, alpha=-2.0)
+            squared.add_(apart * share_scale**2)
+            total = signal * (_matern(squared) @ weights) + share_signal * (_matern(share_length**2 * apart) @ weights)
+            total += linear * (x @ inner + weights.sum()) + share_linear * (c @ mixed)
+            found[:, i] = total * self.unit[i] + self.offset[i]
         bulk, shear, ratio = found.unbind(dim=1)
         return torch.stack([bulk, 0.5 * (shear + bulk + ratio)], dim=1).numpy()
+
+    @cached_property
+    def _prepared(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """What `of_rows` needs of the training crystals, for each process: the linear parts of the kernel are summed."""
+        known = [self.rows * torch.exp(scales) for scales in self.scales]
+        return [
+            (y.T.contiguous(), (y * y).sum(dim=1), y.T @ weights, self.shares.T @ weights)
+            for y, weights in zip(known, self.weights, strict=True)
+        ]
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds; `of_tensors` takes it. Rows and shares are half-precision numbers already."""

@@ -6,14 +6,15 @@ atoms move. Bonds are all pairs within a cutoff, weighted smoothly.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
 
 from .elements import ELEMENT_COLUMNS, imputed_properties
-from .pair_sums import neighbours
-from .spherical import spherical_harmonics
+from .neighbours import Neighbours
+from .spring_net import spring_moduli
 from .structures import as_atoms
 
 CUTOFF = 6.0
@@ -47,125 +48,96 @@ def crystal_descriptors(structure: Any) -> np.ndarray:
     ValueError
         Where atoms overlap, or an atom has no neighbour within 6 Å.
     """
-    atoms = as_atoms(structure)
-    numbers, count, volume = atoms.numbers, len(atoms), float(atoms.get_volume())
-    first, second, vector = neighbours(atoms, CUTOFF)
-    table = imputed_properties()
-    of_site = table[numbers]
-    distance = np.linalg.norm(vector, axis=1)
-    direction = vector / distance[:, None]
-    starts = np.searchsorted(first, np.arange(count))
+    return descriptors_of(Neighbours.of([as_atoms(structure)], CUTOFF))[0]
+
+
+def descriptors_of(bonds: Neighbours) -> np.ndarray:
+    """Descriptors (k, f) of some crystals whose neighbours within 6 Å are known; as `crystal_descriptors`."""
+    numbers, count, volume, crystal = bonds.numbers, bonds.counts, bonds.volumes, bonds.crystal
+    first, second, distance = bonds.first, bonds.second, bonds.distance
+    of_site = imputed_properties()[numbers]
+    starts = np.searchsorted(first, np.arange(len(numbers)))
+    sites = np.cumsum(count) - count
     radius = covalent_radii[numbers]
     length = distance / (radius[first] + radius[second])
-    fade = (1.0 - (distance / CUTOFF) ** 2) ** 2
+    fade = (1.0 - (distance / bonds.cutoff) ** 2) ** 2
 
     def over_bonds(values: np.ndarray) -> np.ndarray:
-        """Sum over the bonds of each site."""
-        return np.add.reduceat(values, starts, axis=0)
+        """Sum over the bonds of each site of values (…, p)."""
+        return np.add.reduceat(values, starts, axis=-1)
+
+    def over_crystals(values: np.ndarray) -> np.ndarray:
+        """Sum (k,) over the bonds of each crystal of values (p,)."""
+        return np.add.reduceat(np.add.reduceat(values, starts), sites)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values, sites) / (count if values.ndim == 1 else count[:, None])
+
+    def deviation(values: np.ndarray) -> np.ndarray:
+        return np.sqrt(mean((values - mean(values)[crystal]) ** 2))
+
+    def highest(values: np.ndarray) -> np.ndarray:
+        return np.maximum.reduceat(values, sites)
+
+    def lowest(values: np.ndarray) -> np.ndarray:
+        return np.minimum.reduceat(values, sites)
+
+    def mean_where(there: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return mean(values * there) / mean(there.astype(float))
 
     shortest, closest = np.minimum.reduceat(distance, starts), np.minimum.reduceat(length, starts)
     near = fade * np.exp(-8.0 * (length / closest[first] - 1.0))
+    alike = numbers[first] == numbers[second]
     coordination = over_bonds(near)
-    like = over_bonds(near * (numbers[first] == numbers[second])) / coordination
+    like = over_bonds(near * alike) / coordination
     strength = np.log(over_bonds(fade * np.exp(-6.0 * (length - 1.0))))
     polarity = np.abs(of_site[first, 0] - of_site[second, 0])
-    metallic = of_site[:, 0] == of_site[:, 0].min()
-    other = of_site[:, 0] == of_site[:, 0].max()
-    solid, bulk, shear = (
-        np.exp(_unscaled(name)[numbers]) for name in ("molar_volume", "bulk_modulus", "rigidity_modulus")
-    )
-    electrons = _unscaled("valence")[numbers].mean()
+    metallic = of_site[:, 0] == lowest(of_site[:, 0])[crystal]
+    other = of_site[:, 0] == highest(of_site[:, 0])[crystal]
+    solid, bulk, shear = (_of_element(name)[numbers] for name in ("molar_volume", "bulk_modulus", "rigidity_modulus"))
+    electrons = mean(_unscaled("valence")[numbers])
     parts = [
-        of_site.mean(axis=0), of_site.std(axis=0), of_site.max(axis=0), of_site.min(axis=0),
-        [
-            np.log(volume / count), np.log(np.mean(4 / 3 * np.pi * radius**3) * count / volume),
-            np.log(volume / count / (solid.mean() / 0.6022)), np.log((electrons + 0.1) * count / volume),
-            np.log(bulk.mean()), np.log(shear.mean()), -np.log(np.mean(1.0 / shear)),
-        ],
-        [part(values) for values in (shortest, closest) for part in (np.min, np.mean, np.max)],
-        [part(values) for values in (coordination, like, strength) for part in (np.mean, np.std, np.min, np.max)],
-        [np.mean(over_bonds(near * polarity) / coordination)],
-        [np.mean(values[kind]) for kind in (metallic, other) for values in (coordination, like, closest)],
-        [metallic.mean()],
+        mean(of_site), deviation(of_site), highest(of_site), lowest(of_site),
+        np.log(volume / count), np.log(mean(4 / 3 * np.pi * radius**3) * count / volume),
+        np.log(volume / count / (mean(solid) / 0.6022)), np.log((electrons + 0.1) * count / volume),
+        np.log(mean(bulk)), np.log(mean(shear)), -np.log(mean(1.0 / shear)),
+        *(part(values) for values in (shortest, closest) for part in (lowest, mean, highest)),
+        *(part(values) for values in (coordination, like, strength) for part in (mean, deviation, lowest, highest)),
+        mean(over_bonds(near * polarity) / coordination),
+        *(mean_where(kind, values) for kind in (metallic, other) for values in (coordination, like, closest)),
+        mean(metallic.astype(float)),
     ]  # fmt: skip
-    harmonics = over_bonds(near[:, None] * spherical_harmonics(direction, max(_DEGREES))) / coordination[:, None]
+    harmonics = over_bonds(near * bonds.harmonics(max(_DEGREES))[4:]) / coordination
     for degree in _DEGREES:
-        order = np.linalg.norm(harmonics[:, degree**2 : (degree + 1) ** 2], axis=1)
-        parts.append([order.mean(), order.max(), order.min()])
+        order = np.sqrt(np.sum(harmonics[degree**2 - 4 : (degree + 1) ** 2 - 4] ** 2, axis=0))
+        parts += [mean(order), highest(order), lowest(order)]
     share = fade * np.exp(-8.0 * (length - 1.0))
-    total = share.sum()
-    share = share / total
+    total = over_crystals(share)
+
+    def over_shares(values: np.ndarray) -> np.ndarray:
+        return over_crystals(share * values) / total
+
     for column in _BONDED:
         one, two = of_site[first, column], of_site[second, column]
-        parts.append([share @ (one * two), share @ np.abs(one - two)])
-    parts.append([share @ length, share @ (numbers[first] == numbers[second]), np.log(total / count)])
+        parts += [over_shares(one * two), over_shares(np.abs(one - two))]
+    parts += [over_shares(length), over_shares(alike), np.log(total / count)]
     stiff = np.sqrt(bulk * radius)
     scale = stiff[first] * stiff[second]
-    springs = [
-        (fade * np.exp(-decay * (length - 1.0)) * (scale if scaled else 1.0), across)
-        for decay, across, scaled in SPRINGS
-    ]
-    parts.append(_spring_moduli(count, volume, first, second, distance, direction, springs))
-    return np.concatenate([np.ravel(part) for part in parts])
+    kinds = {(decay, scaled) for decay, _, scaled in SPRINGS}
+    strengths = {
+        (decay, scaled): fade * np.exp(-decay * (length - 1.0)) * (scale if scaled else 1.0) for decay, scaled in kinds
+    }
+    net = spring_moduli(bonds, strengths, [((decay, scaled), across) for decay, across, scaled in SPRINGS])
+    parts.append(net.reshape(len(count), -1))
+    return np.concatenate([part.reshape(len(count), -1) for part in parts], axis=1)
 
 
-def _spring_moduli(
-    count: int, volume: float, first: np.ndarray, second: np.ndarray, distance: np.ndarray, direction: np.ndarray,
-    springs: list[tuple[np.ndarray, float]],
-) -> np.ndarray:  # fmt: skip
-    """For each kind of spring: ln K, ln G/K, G_R/G_V, K_R/K_V, softest over stiffest, relaxed over clamped ions.
-
-    A bond r that changes by Δ = ε r + u_j − u_i holds ½ Δ·M·Δ with M = k [(1 − b) n n + b 1].
-    """
-    x, y, z = direction.T
-    half, none = 1.0 / np.sqrt(2.0), np.zeros_like(x)
-    # ε n = R(n) · ε as a Mandel vector
-    turn = np.stack(
-        [
-            np.stack([x, none, none, none, z * half, y * half], axis=1),
-            np.stack([none, y, none, z * half, none, x * half], axis=1),
-            np.stack([none, none, z, y * half, x * half, none], axis=1),
-        ],
-        axis=1,
-    )  # fmt: skip
-    along = np.einsum("px,pxi->pi", direction, turn)
-    force = direction[:, :, None] * along[:, None]
-    outer = direction[:, :, None] * direction[:, None]
-    pairs, starts = np.unique(first * count + second, return_index=True)
-    sites = np.searchsorted(first, np.arange(count))
-    diagonal = np.arange(count)
-    stiffness, clamped = [], []
-    for strength, across in springs:
-        matrix = strength[:, None, None] * ((1.0 - across) * outer + across * np.eye(3))
-        pull = (strength * distance)[:, None, None] * ((1.0 - across) * force + across * turn)
-        hessian = np.zeros((count * count, 3, 3))
-        hessian[pairs] = -np.add.reduceat(matrix, starts, axis=0)
-        hessian = hessian.reshape(count, count, 3, 3)
-        hessian[diagonal, diagonal] += np.add.reduceat(matrix, sites, axis=0)
-        hessian = hessian.transpose(0, 2, 1, 3).reshape(3 * count, 3 * count)
-        # moving all atoms together costs nothing
-        hessian += strength.sum() / count * np.kron(np.ones((count, count)) / count, np.eye(3))
-        moved = -np.add.reduceat(pull, sites, axis=0).reshape(3 * count, 6)
-        born = 0.5 * np.tensordot(distance[:, None, None] * turn, pull, axes=((0, 1), (0, 1))) / volume
-        clamped.append(born)
-        stiffness.append(born - moved.T @ np.linalg.solve(hessian, moved) / volume)
-    found, born = np.array(stiffness), np.array(clamped)
-    found = 0.5 * (found + np.swapaxes(found, 1, 2))
-    trace = np.trace(found, axis1=1, axis2=2)
-    # a net without stiffness against some strain has a finite logarithm still
-    found = found + 1e-6 * trace[:, None, None] * np.eye(6)
-    values = np.linalg.eigvalsh(found)
-    soft = np.linalg.inv(found)
-    bulk, ease = found[:, :3, :3].sum(axis=(1, 2)) / 9.0, soft[:, :3, :3].sum(axis=(1, 2))
-    shear = (np.trace(found, axis1=1, axis2=2) - 3.0 * bulk) / 10.0
-    lower = 2.5 / (np.trace(soft, axis1=1, axis2=2) - ease / 3.0)
-    return np.stack(
-        [
-            np.log(bulk + 1.0 / ease), np.log((shear + lower) / (bulk + 1.0 / ease)), np.log(lower / shear),
-            -np.log(ease * bulk), np.log(values[:, 0] / values[:, 5]), np.log(trace / np.trace(born, axis1=1, axis2=2)),
-        ]
-    )  # fmt: skip
-
-
+@cache
 def _unscaled(name: str) -> np.ndarray:
     return imputed_properties(scaled=False)[:, ELEMENT_COLUMNS.index(name)]
+
+
+@cache
+def _of_element(name: str) -> np.ndarray:
+    """Of a column that the table holds the logarithm of."""
+    return np.exp(_unscaled(name))

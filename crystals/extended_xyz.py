@@ -5,6 +5,7 @@ Cells hold their vectors in rows, so F = (L₀⁻¹ L)ᵀ from the matched super
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -104,16 +105,8 @@ def read_extended_xyz(
     The energy is the free energy where every frame has one (the stress is its derivative), else the energy. A virial
     (eV) stands for a missing stress: σ = −virial/V, whatever the unit and sign stated for stresses.
     """
-    from ase.io import iread
-
     where = f"{Path(path).name}"
-    try:
-        frames = list(iread(path, index=":", format="extxyz"))
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(
-            f"{where}: expected extended XYZ, got a file that ASE cannot read: {reason}. Write it with ASE."
-        ) from error
+    frames = read_frames(where, Path(path))
     if stress_sign not in (1, -1):
         raise ValueError(f"{where}: expected a stress sign of 1 or -1, got {stress_sign}. Tension positive is 1.")
     convert(0.0, stress_units, "GPa")
@@ -183,13 +176,67 @@ def read_extended_xyz(
     )
 
 
+def read_frames(where: str, path: Path) -> list[Atoms]:
+    """All frames of a file, as ASE reads them."""
+    from ase.io import iread
+
+    _check_frames(where, path)
+    try:
+        return list(iread(path, index=":", format="extxyz"))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(
+            f"{where}: expected extended XYZ, got a file that ASE cannot read: {reason}. Write it with ASE."
+        ) from error
+
+
+def _check_frames(where: str, path: Path) -> None:
+    """Each frame has the atoms that it states, and the file ends where a frame does: what a cut leaves is not read."""
+    with open(path, "rb") as stream:
+        number, last, ended = 0, b"\n", False
+        while line := stream.readline(2**20):
+            number, text = number + 1, line.decode("ascii", "replace").strip()
+            if not text or ended:
+                # ASE stops at an empty line, whatever follows
+                ended = True
+                if not text:
+                    continue
+            if ended or not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 10**9):
+                raise ValueError(
+                    f"{where}: expected extended XYZ, got {text[:40]!r} for a number of atoms in line {number}. Write it with "
+                    "ASE."
+                )
+            for place in range(int(text) + 1):
+                last = stream.readline(2**24)
+                if not last:
+                    raise ValueError(
+                        f"{where}: expected {text} atoms in its last frame, got {max(place - 1, 0)}: the file was cut. Copy it "
+                        "again."
+                    )
+                columns = re.search(rb"Properties\s*=\s*[\"']?([^\s\"']+)", last) if place == 0 else None
+                if columns is not None and any(len(part) > 4 for part in columns[1].split(b":")[2::3]):
+                    raise ValueError(
+                        f"{where}: expected columns of atoms, got {columns[1][:80].decode('ascii', 'replace')!r} in line "
+                        f"{number + 1}. Write it with ASE."
+                    )
+            number += int(text) + 1
+    if not last.endswith(b"\n"):
+        raise ValueError(
+            f"{where}: expected a last line that ends, got one without its end: the file may have been cut within a number. "
+            "Copy it again, or add a newline where it is whole."
+        )
+
+
 def _match_frames(
     where: str, frames: list[Atoms], names: list[str], numbers: np.ndarray, cell_ref: np.ndarray, known: Atoms | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Deformation gradients, reference volumes and supercell matrices of frames; every misfit named at once."""
     cells = np.array([frame.cell.array for frame in frames])
     finite = [np.all(np.isfinite(frame.cell.array)) and np.all(np.isfinite(frame.positions)) for frame in frames]
-    solid = [bool(good) and frame.cell.volume > 1e-6 for good, frame in zip(finite, frames, strict=True)]
+    solid = [
+        bool(good) and frame.cell.volume > 1e-6 and np.linalg.cond(frame.cell.array) < 1e6
+        for good, frame in zip(finite, frames, strict=True)
+    ]
     wrong = {
         place: "its cell or positions are not finite, or it has no volume"
         for place, good in enumerate(solid)

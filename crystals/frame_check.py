@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from .groups import PointGroup
+from .mandel import green_lagrange, second_piola
 
 if TYPE_CHECKING:
     from .states import StrainData
@@ -17,6 +18,9 @@ _WHOLE = 0.02
 _SAME_OPERATION = 0.02
 _TURN = 0.02
 _LARGEST_STRETCH = 0.2
+#: Largest difference between a strain and that of F, and share of a stress by which it may miss that of σ and F.
+_SAME_STRAIN = 1e-7
+_SAME_STRESS = 1e-6
 
 
 def check_frame(data: StrainData) -> None:
@@ -25,9 +29,21 @@ def check_frame(data: StrainData) -> None:
     Raises
     ------
     ValueError
-        Where the cells are not F times the reference cell, where the structure lies otherwise than the reference cell, or
+        Where strain or stress is not that of F and the Cauchy stress, where the cells are not F times the reference cell, where the structure lies otherwise than the reference cell, or
         where the structure is of the class that is named but its symmetry operations lie otherwise in space.
     """
+    gradient = data.deformation_gradient
+    off = np.abs(data.strain - green_lagrange(gradient)).max(axis=1)
+    size = np.maximum(np.abs(data.stress).max(axis=1), 1e-3 * np.abs(data.stress).max())
+    with np.errstate(all="ignore"):
+        miss = np.abs(data.stress - second_piola(data.cauchy, gradient)).max(axis=1) / np.where(size > 0, size, 1.0)
+    wrong = ~((off <= _SAME_STRAIN) & (miss <= _SAME_STRESS) & (np.linalg.det(gradient) > 0))
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(
+            f"StrainData: expected strain and stress to follow from F and the Cauchy stress, got {data.names[place]} off by "
+            f"{off[place]:.2g} in strain and {miss[place]:.2g} of its stress. One of them was edited: make the data set again"
+        )
     if data.cell_ref is not None and data.cell is not None:
         carried = data.cell_ref @ np.swapaxes(data.deformation_gradient, 1, 2)
         off = _off_whole(data.cell @ np.linalg.inv(carried))

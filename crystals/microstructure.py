@@ -58,6 +58,10 @@ class Microstructure:
             )
         if labels.min() < 0:
             raise ValueError(f"Microstructure: expected labels ≥ 0, got {labels.min()}. Renumber them.")
+        if np.shape(self.spacing) not in ((), (1,), (3,)):
+            raise ValueError(
+                f"Microstructure: expected a spacing (3,), got shape {np.shape(self.spacing)}. Give dx, dy, dz."
+            )
         spacing = np.broadcast_to(np.asarray(self.spacing, dtype=float), (3,)).copy()
         if not np.all(np.isfinite(spacing)) or not np.all(spacing > 0):
             raise ValueError(
@@ -70,7 +74,7 @@ class Microstructure:
             turns = check_rotation("Microstructure orientations", self.orientations)
             if turns.ndim != 3 or len(turns) <= highest:
                 raise ValueError(
-                    f"Microstructure: expected orientations ({highest + 1}, 3, 3), one for each label, got {turns.shape}."
+                    f"Microstructure: expected orientations ({highest + 1}, 3, 3), one for each label, got {turns.shape}. Give all."
                 )
             object.__setattr__(self, "orientations", turns)
             if self.grain_phases is None:
@@ -79,7 +83,8 @@ class Microstructure:
             phases = np.asarray(self.grain_phases)
             if phases.ndim != 1 or phases.dtype.kind not in "iu" or len(phases) <= highest:
                 raise ValueError(
-                    f"Microstructure: expected grain_phases ({highest + 1},) of whole numbers, got {phases.shape} {phases.dtype}."
+                    f"Microstructure: expected grain_phases ({highest + 1},) of whole numbers, got {phases.shape} "
+                    f"{phases.dtype}. Give one for each label."
                 )
             object.__setattr__(self, "grain_phases", phases.astype(int))
 

@@ -7,14 +7,12 @@ over pairs of sites, not over bonds. Every shell is complete (all images), and �
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase.geometry import minkowski_reduce
 
-from .spherical import spherical_harmonics
+from .neighbours import Neighbours
 from .structures import as_atoms
 
 
@@ -73,67 +71,29 @@ def pair_sums(structure: Any, cutoff: float = 6.0, radial: int = 10, degree: int
     ValueError
         Where two atoms lie within 0.4 Å of each other, or an atom has no neighbour within the cutoff.
     """
-    atoms = as_atoms(structure)
-    count = len(atoms)
-    first, second, vector = neighbours(atoms, cutoff)
-    row = first * count + second
-    distance = np.linalg.norm(vector, axis=1)
-    values = radial_functions(distance, cutoff, radial)
-    harmonics = spherical_harmonics(vector / distance[:, None], degree)
-    pairs, starts = np.unique(row, return_index=True)
-    ends = np.append(starts[1:], len(row))
-    sums = np.array([values[a:b].T @ harmonics[a:b] for a, b in zip(starts, ends, strict=True)])
-    return PairSums(
-        atoms.numbers.copy(), pairs // count, pairs % count, sums, float(atoms.get_volume()) / count, float(cutoff)
-    )
+    return lattice_sums(Neighbours.of([as_atoms(structure)], cutoff), radial, degree)[0]
 
 
-def neighbours(atoms: Any, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sites i (p,) and j (p,) of all pairs within a cutoff (Å), images included, and vectors i → j (p, 3).
-
-    In order of i, then of j.
-
-    Raises
-    ------
-    ValueError
-        Where two atoms lie within 0.4 Å of each other, or an atom has no neighbour within the cutoff.
-    """
-    # a reduced basis of the same lattice needs the fewest images
-    cell = minkowski_reduce(atoms.cell.array)[0]
-    inverse = np.linalg.inv(cell)
-    fractional = atoms.positions @ inverse
-    between = fractional[None] - fractional[:, None]
-    between -= np.round(between)
-    reach = np.floor(cutoff * np.linalg.norm(inverse, axis=0) + 0.5).astype(int)
-    steps = np.array(list(itertools.product(*(range(-k, k + 1) for k in reach))), dtype=float)
-    count = len(atoms)
-    # (n, n, images): in blocks of sites, so that large cells do not fill the memory
-    block = max(1, int(2e6 // (count * len(steps))))
-    rows, vectors = [], []
-    for start in range(0, count, block):
-        offset = between[start : start + block] @ cell
-        found = offset[:, :, None] + steps @ cell
-        squared = np.einsum("ijkx,ijkx->ijk", found, found)
-        first, second, image = np.nonzero((squared < cutoff**2) & (squared > 1e-12))
-        rows.append((first + start) * count + second)
-        vectors.append(found[first, second, image])
-        if np.count_nonzero(squared <= 1e-12) > len(offset):
-            raise _overlap(atoms, 0.0)
-    row, vector = np.concatenate(rows), np.concatenate(vectors)
-    distance = np.linalg.norm(vector, axis=1)
-    if len(distance) and distance.min() < 0.4:
-        raise _overlap(atoms, float(distance.min()))
-    lonely = np.setdiff1d(np.arange(count), row // count)
-    if len(lonely):
-        raise ValueError(
-            f"pair_sums: expected neighbours of every atom within {cutoff} Å, got none of atom {lonely[0]} "
-            f"({atoms.symbols[lonely[0]]}). A gas is no crystal; check the cell."
-        )
-    return row // count, row % count, vector
-
-
-def _overlap(atoms: Any, distance: float) -> ValueError:
-    return ValueError(
-        f"pair_sums: expected atoms at least 0.4 Å apart, got {distance:.2g} Å in {atoms.get_chemical_formula()}. "
-        "Remove the copy, or correct the cell."
-    )
+def lattice_sums(bonds: Neighbours, radial: int = 10, degree: int = 4) -> list[PairSums]:
+    """The lattice sums of some crystals whose neighbours are known; as `pair_sums`."""
+    values = radial_functions(bonds.distance, bonds.cutoff, radial).T
+    harmonics = bonds.harmonics(degree).T
+    starts = bonds.pair_starts
+    ends = np.append(starts[1:], len(bonds.first))
+    sums = np.empty((len(starts), radial, harmonics.shape[1]))
+    for place, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        np.matmul(values[:, a:b], harmonics[a:b], out=sums[place])
+    first, second = bonds.first[starts], bonds.second[starts]
+    after = np.cumsum(bonds.counts)
+    # pairs are in order of crystals
+    cuts = np.searchsorted(first, after)
+    made, site, pair = [], 0, 0
+    for crystal, (end, cut) in enumerate(zip(after.tolist(), cuts.tolist(), strict=True)):
+        made.append(
+            PairSums(
+                bonds.numbers[site:end], first[pair:cut] - site, second[pair:cut] - site, sums[pair:cut],
+                float(bonds.volumes[crystal]) / (end - site), float(bonds.cutoff),
+            )
+        )  # fmt: skip
+        site, pair = end, cut
+    return made

@@ -15,13 +15,14 @@ from typing import Any
 import h5py as _h5py
 import numpy as np
 
+from .stored_numbers import hdf5_numbers
+
 # h5py has no types
 h5py: Any = _h5py
 
 _BLOCK = 512
 _MARK = b"constitutive data, SHA-256 of what follows: "
-#: A data set may unpack to this many times the size of its file, no more.
-_LARGEST_RATIO = 200
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def write_record(
@@ -91,10 +92,16 @@ def read_record(
                     f"{where}: expected the content that was written, got a damaged file: its checksum differs. "
                     "Copy or make it again."
                 )
+        elif not block.startswith(_SIGNATURE):
+            # the mark itself may be what is damaged: what follows is not trusted to the HDF5 library
+            raise ValueError(
+                f"{where}: expected an HDF5 data set, got a damaged or foreign file: neither checksum nor signature at its "
+                "start. Copy it again, or check which file this is."
+            )
     try:
         with h5py.File(path, "r") as file:
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
-            found = {name: _numbers(file[name], name, axes, size) for name, axes in arrays.items() if name in file}
+            found = {name: hdf5_numbers(file, name, size, axes) for name, axes in arrays.items() if name in file}
             written = {name: _text(file, name, size) for name in texts if name in file or name in file.attrs}
     except Exception as error:  # a foreign file may fail anywhere in h5py
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -113,19 +120,7 @@ def _plain(value: object) -> str | int:
     return str(value)
 
 
-def _numbers(item: Any, name: str, axes: int, size: int) -> np.ndarray:
-    if not isinstance(item, h5py.Dataset):
-        raise ValueError(f"{name!r} is no data set")
-    if item.dtype.kind not in "fiu":
-        raise ValueError(f"{name!r} holds {item.dtype}, not numbers")
-    if len(item.shape) != axes:
-        raise ValueError(f"{name!r} has shape {item.shape}, not {axes} axes")
-    if item.size * item.dtype.itemsize > _LARGEST_RATIO * size:
-        raise ValueError(f"{name!r} states {item.size:.3g} numbers, more than a file of {size} bytes holds")
-    return np.asarray(item[()])
-
-
 def _text(file: Any, name: str, size: int) -> str:
     if name in file.attrs:
         return str(_plain(file.attrs[name]))
-    return _numbers(file[name], name, 1, size).astype(np.uint8).tobytes().decode()
+    return hdf5_numbers(file, name, size, 1).astype(np.uint8).tobytes().decode()

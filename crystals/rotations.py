@@ -36,6 +36,11 @@ def rotation_from_bunge(angles: np.ndarray, degrees: bool = False) -> np.ndarray
         raise ValueError(
             f"rotation_from_bunge: expected angles of shape (..., 3), got {angles.shape}. Put the three angles last."
         )
+    if not np.all(np.isfinite(angles)):
+        raise ValueError(
+            f"rotation_from_bunge: expected finite angles, got NaN or infinity in {int(np.sum(~np.isfinite(angles)))} of "
+            f"{angles.size}. Check the table."
+        )
     flat = Rotation.from_euler("ZXZ", angles.reshape(-1, 3), degrees=degrees).as_matrix()
     return flat.reshape(angles.shape[:-1] + (3, 3))
 

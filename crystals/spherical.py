@@ -34,22 +34,24 @@ def spherical_harmonics(directions: np.ndarray, degree: int) -> np.ndarray:
     Recurrence of the associated Legendre functions divided by (sin θ)^m (Press et al. 2007, Numerical Recipes, 6.7),
     which has no singular point.
     """
-    x, y, z = np.moveaxis(np.asarray(directions, dtype=float), -1, 0)
+    x, y, z = np.ascontiguousarray(np.moveaxis(np.asarray(directions, dtype=float), -1, 0))
     cosine, sine = [np.ones_like(x)], [np.zeros_like(x)]
     for _ in range(degree):
         cosine.append(x * cosine[-1] - y * sine[-1])
         sine.append(y * cosine[-2] + x * sine[-1])
-    found = np.empty((*x.shape, (degree + 1) ** 2))
+    # each function in one run of memory
+    found = np.empty(((degree + 1) ** 2, *x.shape))
     for m in range(degree + 1):
         previous, value = np.zeros_like(x), np.full_like(x, float(np.prod(np.arange(1, 2 * m, 2))))
         for l in range(m, degree + 1):
             if l > m:
                 previous, value = value, ((2 * l - 1) * z * value - (l + m - 1) * previous) / (l - m)
             scale = sqrt((2.0 if m else 1.0) * factorial(l - m) / factorial(l + m))
-            found[..., l * l + l + m] = scale * value * cosine[m]
+            scaled = scale * value
+            np.multiply(scaled, cosine[m], out=found[l * l + l + m])
             if m:
-                found[..., l * l + l - m] = scale * value * sine[m]
-    return found
+                np.multiply(scaled, sine[m], out=found[l * l + l - m])
+    return np.moveaxis(found, 0, -1)
 
 
 def rotation_of_degree(rotation: np.ndarray, degree: int) -> np.ndarray:

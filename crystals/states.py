@@ -418,8 +418,9 @@ def _read_hdf5(path: Path) -> StrainData:
         data = StrainData(group=group, units=str(attributes["units"]), kind=str(attributes["kind"]), **fields)
         check_frame(data)
         return data
-    except (ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except Exception as error:  # texts that were edited may fail anywhere
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        reason = reason if isinstance(error, ValueError) and reason else f"{type(error).__name__} {reason}".strip()
         raise ValueError(
             f"{path.name}: expected strain data of schema {SCHEMA}, got a file with a fault: {reason}. Make it again."
         ) from error

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.io import read as read_with_ase
+
+from .space_group import SpaceGroup, coordinates_of, point_operations, space_group
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -45,14 +45,13 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
         atoms = structure
     else:
         from pymatgen.core import Structure as PymatgenStructure  # slow to import
-        from pymatgen.io.ase import AseAtomsAdaptor
 
         if not isinstance(structure, PymatgenStructure):
             raise TypeError(
                 f"as_atoms: expected a pymatgen Structure, an ASE Atoms or a path, got {type(structure).__name__}. "
                 "Convert it with pymatgen or ASE."
             )
-        atoms = Atoms(AseAtomsAdaptor.get_atoms(structure))
+        atoms = _of_pymatgen(structure)
     if not np.all(np.isfinite(atoms.cell.array)) or not np.all(np.isfinite(atoms.positions)) or len(atoms) == 0:
         raise ValueError(
             f"as_atoms: expected atoms with finite cell and positions, got {len(atoms)} atoms, or numbers that are "
@@ -64,6 +63,23 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
             "Give the structure a cell."
         )
     return atoms
+
+
+def _of_pymatgen(structure: Structure) -> Atoms:
+    from pymatgen.core import Element
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    sites = structure.sites
+    if structure.properties or any(site.properties or len(site.species) > 1 for site in sites):
+        return Atoms(AseAtomsAdaptor.get_atoms(structure))
+    kinds = [next(iter(site.species)) for site in sites]
+    if not all(isinstance(kind, Element) and site.species[kind] == 1 for kind, site in zip(kinds, sites, strict=True)):
+        return Atoms(AseAtomsAdaptor.get_atoms(structure))
+    # the common case, without what ASE would look for in charges, moments and constraints
+    return Atoms(
+        numbers=[kind.Z for kind in kinds], cell=structure.lattice.matrix, positions=[site.coords for site in sites],
+        pbc=structure.pbc,
+    )  # fmt: skip
 
 
 #: Rows: primitive vectors in units of the conventional ones, for each centring, as spglib chooses them.
@@ -84,8 +100,7 @@ class _Conventional:
     cell: np.ndarray  # rows a, b, c (Å) in the Cartesian axes of the structure
     basis: np.ndarray  # integer rows: a, b, c in units of spglib's conventional cell
     rotations: np.ndarray  # point operations in units of spglib's conventional cell, columns
-    centring: str  # P A C R I F
-    found: Any  # spglib's data set
+    found: SpaceGroup
 
 
 def _axes(cell: np.ndarray) -> np.ndarray:
@@ -93,65 +108,42 @@ def _axes(cell: np.ndarray) -> np.ndarray:
     z = cell[2] / np.linalg.norm(cell[2])
     x = cell[0] - (cell[0] @ z) * z
     x = x / np.linalg.norm(x)
-    return np.array([x, np.cross(z, x), z]).T
+    (a, b, c), (d, e, f) = z, x
+    return np.array([x, [b * f - c * e, c * d - a * f, a * e - b * d], z]).T
 
 
-def _spglib_cell(atoms: Atoms) -> tuple[Any, Any, Any]:
-    # The lattice from its metric, rounded: spglib's choices among equal lengths then do not depend on how the crystal
-    # lies in space.
-    cell = atoms.cell.array
-    lattice = np.linalg.cholesky(cell @ cell.T)
-    lattice[2] *= np.sign(np.linalg.det(cell))
-    return np.round(lattice, 10), atoms.get_scaled_positions(), atoms.numbers
+def _coded(rotations: np.ndarray) -> np.ndarray:
+    """Sorted whole numbers that say which matrices of small whole numbers there are."""
+    return np.sort(np.rint(rotations).astype(np.int64).reshape(len(rotations), 9) @ 101 ** np.arange(9))
 
 
-def _standardised(where: str, atoms: Atoms, symprec: float) -> Any:
-    """spglib's data set, or a ValueError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # about spglib's own way to report errors
-            found = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec=symprec)
-    except Exception:  # spglib ≥ 2.7 may raise its own type where older ones return None
-        found = None
-    if found is None:
-        raise ValueError(
-            f"{where}: expected a structure that spglib can analyse, got {atoms.get_chemical_formula()} with symprec "
-            f"{symprec} Å. Check for overlapping atoms, or change symprec."
-        )
-    return found
-
-
-def _conventional(where: str, structure: Any, symprec: float) -> _Conventional:
-    atoms = as_atoms(structure)
-    found = _standardised(where, atoms, symprec)
+def _conventional(where: str, atoms: Atoms, symprec: float) -> _Conventional:
+    found = space_group(where, atoms, symprec)
     own = atoms.cell.array
     # x_standard = P x: the own vectors are the rows of Pᵀ times the standard ones
-    rows = np.asarray(found.transformation_matrix).T
+    rows = found.transformation.T
     standard = np.linalg.solve(rows, own)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        database: Any = spglib.get_symmetry_from_database(found.hall_number)
-    rotations = np.unique(database["rotations"], axis=0)
-    shifts = database["translations"][np.all(database["rotations"] == np.eye(3, dtype=int), axis=(1, 2))]
-    centring = str(found.international)[0]
+    rotations, shifts = point_operations(found.hall_number)
 
     def qualifies(basis: np.ndarray) -> bool:
         """Whether a basis shows the same operations and centring as the standard one, and is right-handed."""
         whole = np.round(basis)
         if np.max(np.abs(basis - whole)) > 1e-3 or round(float(np.linalg.det(whole))) != 1:
             return False
+        if np.array_equal(whole, np.eye(3)):
+            return True
         # columns: new coordinates = (basisᵀ)⁻¹ · standard ones
         to_new, to_old = np.linalg.inv(whole.T), whole.T
-        turned = np.round(to_new @ rotations @ to_old)
+        turned = to_new @ rotations @ to_old
         moved = shifts @ to_new.T
-        return _same_rows(turned.reshape(-1, 9), rotations.reshape(-1, 9)) and _same_rows(moved, shifts, period=1.0)
+        return np.array_equal(_coded(turned), _coded(rotations)) and _same_rows(moved, shifts, period=1.0)
 
     # The own cell, or the cell whose standard primitive cell it is, or a supercell along its own vectors.
     divisors = [np.gcd.reduce(np.round(row).astype(int)) for row in rows]
-    for basis in (rows / np.maximum(divisors, 1)[:, None], np.linalg.solve(PRIMITIVE_BASES[centring], rows)):
+    for basis in (rows / np.maximum(divisors, 1)[:, None], np.linalg.solve(PRIMITIVE_BASES[found.centring], rows)):
         if qualifies(basis):
             basis = np.round(basis)
-            return _Conventional(basis @ standard, basis, rotations, centring, found)
+            return _Conventional(basis @ standard, basis, rotations, found)
     # Else the one of the equally good bases of spglib's lattice whose axes lie nearest to those of the own cell.
     metric = standard @ standard.T
     bases = _signed_bases()
@@ -159,7 +151,7 @@ def _conventional(where: str, structure: Any, symprec: float) -> _Conventional:
     equal = [basis for basis in bases[change < 1e-3 * np.max(metric)] if qualifies(basis)]
     near = [round(float(np.trace(_axes(basis @ standard).T @ _axes(own))), 5) for basis in equal]
     basis = equal[int(np.argmax(near))]
-    return _Conventional(basis @ standard, basis, rotations, centring, found)
+    return _Conventional(basis @ standard, basis, rotations, found)
 
 
 @cache
@@ -195,7 +187,7 @@ def conventional_axes(structure: Any, symprec: float = 0.01) -> np.ndarray:
     symprec : float
         Distance (Å) within which atoms count as equivalent.
     """
-    return _axes(_conventional("conventional_axes", structure, symprec).cell)
+    return _axes(_conventional("conventional_axes", as_atoms(structure), symprec).cell)
 
 
 def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
@@ -209,7 +201,7 @@ def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
     symprec : float
         Distance (Å) within which atoms count as equivalent.
     """
-    cell = _conventional("symmetry_operations", structure, symprec)
+    cell = _conventional("symmetry_operations", as_atoms(structure), symprec)
     # Columns of the lattice matrix are the cell vectors: x = Lᵀ s, so a fractional operation W acts as Lᵀ W L⁻ᵀ.
     lattice = np.linalg.solve(cell.basis, cell.cell).T
     return lattice @ cell.rotations @ np.linalg.inv(lattice)
@@ -231,24 +223,24 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
         `conventional_axes`, so `PointGroup.from_structure` of the result has the identity as its frame (but for the
         settings whose x is not along a).
     """
-    return _primitive(_conventional("standard_primitive", structure, symprec))
+    return _primitive(_conventional("standard_primitive", as_atoms(structure), symprec))
 
 
 def _primitive(conventional: _Conventional) -> Atoms:
     found = conventional.found
     # spglib's idealised cell in the chosen basis: cell' = basis · cell, coordinates' = (basisᵀ)⁻¹ coordinates
-    cell = conventional.basis @ np.asarray(found.std_lattice)
+    cell = conventional.basis @ found.lattice
     cell = cell @ _axes(cell)
-    primitive = PRIMITIVE_BASES[conventional.centring]
+    primitive = PRIMITIVE_BASES[found.centring]
     lattice = primitive @ cell
-    coordinates = np.asarray(found.std_positions) @ np.linalg.inv(conventional.basis) @ np.linalg.inv(primitive)
-    kept: list[int] = []
-    for place, coordinate in enumerate(coordinates):
-        difference = coordinate - coordinates[kept]
+    coordinates = found.positions @ np.linalg.inv(conventional.basis) @ np.linalg.inv(primitive)
+    kept = np.arange(len(coordinates))
+    if found.centring != "P":
+        difference = coordinates[:, None] - coordinates
         difference -= np.round(difference)
-        if not np.any(np.linalg.norm(difference @ lattice, axis=1) < 0.1):
-            kept.append(place)
-    numbers = np.asarray(found.std_types)[kept]
+        # the first of each set of translated copies
+        kept = np.flatnonzero(np.argmax(np.sum((difference @ lattice) ** 2, axis=2) < 0.1**2, axis=1) == kept)
+    numbers = found.numbers[kept]
     return Atoms(numbers=numbers, cell=lattice, scaled_positions=coordinates[kept] % 1.0, pbc=True)
 
 
@@ -289,15 +281,14 @@ def symmetrised(structure: Any, symprec: float = 0.01) -> Symmetrised:
     atoms = as_atoms(structure)
     conventional = _conventional("symmetrised", atoms, symprec)
     found = conventional.found
-    standard = np.asarray(found.std_lattice)
+    standard = found.lattice
     # x_standard = P x + p, for atoms as they lie and as they should
-    places = atoms.get_scaled_positions(wrap=False) @ np.asarray(found.transformation_matrix).T
-    places = places + np.asarray(found.origin_shift)
-    moved = np.zeros((len(atoms), 3))
-    for place, (number, position) in enumerate(zip(atoms.numbers, places, strict=True)):
-        difference = position - np.asarray(found.std_positions)[np.asarray(found.std_types) == number]
-        difference = (difference - np.round(difference)) @ standard
-        moved[place] = difference[np.argmin(np.linalg.norm(difference, axis=1))]
+    places = coordinates_of(atoms) @ found.transformation.T + found.shift
+    difference = places[:, None] - found.positions
+    difference = (difference - np.round(difference)) @ standard
+    distance = np.sum(difference**2, axis=2)
+    distance[atoms.numbers[:, None] != found.numbers] = np.inf
+    moved = difference[np.arange(len(atoms)), np.argmin(distance, axis=1)]
     # the origin is free
     moved -= moved.mean(axis=0)
     lattice = np.linalg.solve(conventional.basis, conventional.cell)

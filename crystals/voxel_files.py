@@ -6,27 +6,21 @@ taken as they are, x first, unless an HDF5 attribute `permute_order` or the argu
 
 from __future__ import annotations
 
-import base64
-import re
-import struct
-import zlib
+import logging
+import math
+import zipfile
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-import h5py as _h5py
 import numpy as np
 
 from .microstructure import Microstructure
-from .rotations import rotation_from_bunge
+from .stored_numbers import check_stated
+from .voxel_hdf5 import read_hdf5
+from .vtk_images import read_vti, read_vtk
 
-h5py: Any = _h5py  # comes without types
-_VTK_TYPES = {
-    "unsigned_char": "u1", "char": "i1", "unsigned_short": "u2", "short": "i2", "unsigned_int": "u4", "int": "i4",
-    "unsigned_long": "u8", "long": "i8", "vtkIdType": "i8", "float": "f4", "double": "f8", "Int8": "i1", "UInt8": "u1",
-    "Int16": "i2", "UInt16": "u2", "Int32": "i4", "UInt32": "u4", "Int64": "i8", "UInt64": "u8", "Float32": "f4",
-    "Float64": "f8",
-}  # fmt: skip
+#: Compressions of TIFF other than deflate pack more, where all voxels are alike.
+_LARGEST_TIFF_RATIO = 10_000
 SUFFIXES = (".npy", ".npz", ".tif", ".tiff", ".h5", ".hdf5", ".dream3d", ".vtk", ".vti", ".raw", ".dat", ".bin")
 
 
@@ -77,30 +71,35 @@ def read_image(
             f"{where}: expected a name that ends in {', '.join(SUFFIXES)}, got {suffix!r}. Convert it first."
         )
     if order not in (None, "xyz", "zyx"):
-        raise ValueError(f"{where}: expected order 'xyz' or 'zyx', got {order!r}.")
+        raise ValueError(f"{where}: expected order 'xyz' or 'zyx', got {order!r}. Choose one.")
     found_spacing: Any = None
     tables: dict[str, Any] = {}
     try:
         if suffix == ".npy":
-            array, natural = np.load(path, allow_pickle=False), "xyz"
+            with open(path, "rb") as stream:
+                array, natural = _read_npy(stream, path.stat().st_size), "xyz"
         elif suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                array, natural = file[_choose(where, {name: file[name].shape for name in file.files}, dataset)], "xyz"
+            array, natural = _read_npz(where, path, dataset), "xyz"
         elif suffix in (".tif", ".tiff"):
             array, natural = _read_tiff(where, path), "zyx"
         elif suffix in (".h5", ".hdf5", ".dream3d"):
-            array, natural, found_spacing, tables = _read_hdf5(where, path, dataset)
+            array, natural, found_spacing, tables = read_hdf5(where, path, dataset, _choose)
         elif suffix == ".vtk":
-            array, found_spacing = _read_vtk(where, path, dataset)
+            array, found_spacing = read_vtk(where, path, dataset)
             natural = "zyx"
         elif suffix == ".vti":
-            array, found_spacing = _read_vti(where, path, dataset)
+            array, found_spacing = read_vti(where, path, dataset)
             natural = "zyx"
         else:
             array, natural = _read_raw(where, path, shape, dtype), "zyx"
-    except (KeyError, struct.error, zlib.error, ElementTree.ParseError, EOFError) as error:
+    except Exception as error:  # a damaged file may fail anywhere in the libraries that read it
+        if isinstance(error, (ValueError, OSError)) and str(error).startswith(where):
+            raise
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")[:300]
         raise ValueError(
-            f"{where}: expected a whole file, got a damaged or foreign one: {error}. Copy it again."
+            f"{where}: expected a whole {suffix} image, got a damaged or foreign file: "
+            f"{reason if isinstance(error, ValueError) and reason else f'{type(error).__name__} {reason}'.strip()}. Copy or "
+            "write it again."
         ) from error
     array = np.asarray(array)
     if array.ndim == 4 and array.shape[-1] == 1:
@@ -109,7 +108,7 @@ def read_image(
         array = array[None] if natural == "zyx" else array[..., None]
     if array.ndim == 3 and (order or natural) == "zyx":
         array = array.transpose(2, 1, 0)
-    if array.dtype.kind == "f" and array.size and np.array_equal(array, np.round(array)):
+    if array.dtype.kind == "f" and array.size and np.abs(array).max() < 2**53 and np.array_equal(array, np.round(array)):
         array = array.astype(np.int64)
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(
@@ -119,18 +118,65 @@ def read_image(
     return Microstructure(np.ascontiguousarray(array), np.asarray(edges, dtype=float), name=path.name, **tables)
 
 
-def _choose(where: str, shapes: dict[str, tuple[int, ...]], dataset: str | None) -> str:
+def _choose(where: str, shapes: dict[str, Any], dataset: str | None) -> str:
     """Name of the image among arrays: the one asked for, or the only three-dimensional one."""
     if dataset is not None:
         if dataset not in shapes and dataset.strip("/") not in shapes:
-            raise ValueError(f"{where}: expected dataset {dataset!r}, got only {', '.join(shapes) or 'none'}.")
+            raise ValueError(f"{where}: expected dataset {dataset!r}, got only {', '.join(shapes) or 'none'}. Name one.")
         return dataset if dataset in shapes else dataset.strip("/")
-    candidates = [n for n, s in shapes.items() if len(s) == 3 or (len(s) == 4 and s[-1] == 1)]
+    candidates = [n for n, s in shapes.items() if s is not None and (len(s) == 3 or (len(s) == 4 and s[-1] == 1))]
     if len(candidates) != 1:
         raise ValueError(
-            f"{where}: expected one three-dimensional array, got {', '.join(candidates) or 'none'}. Name it: dataset=…"
+            f"{where}: expected one three-dimensional array, got {', '.join(candidates) or 'none'}. Name it, as in dataset='image'."
         )
     return candidates[0]
+
+
+def _npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type that an npy file states."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"npy version {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, kind = read(stream)
+    if kind.kind not in "biuf":
+        raise ValueError(f"npy of {kind.str[:20]}, not of numbers")
+    return shape, fortran, kind
+
+
+def _read_npy(stream: Any, size: int) -> np.ndarray:
+    shape, fortran, kind = _npy_header(stream)
+    stated = check_stated("its header", shape, kind.itemsize, size - stream.tell())
+    array = np.frombuffer(stream.read(stated), dtype=kind)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _read_npz(where: str, path: Path, dataset: str | None) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        shapes = {}
+        for name, info in members.items():
+            check_stated(repr(info.filename), [info.file_size], 1, info.compress_size + 100, packed=True)
+            with archive.open(info) as stream:
+                shapes[name] = _npy_header(stream)[0]
+        chosen = members[_choose(where, shapes, dataset)]
+        with archive.open(chosen) as stream:
+            array = _read_npy(stream, chosen.file_size)
+            stream.read()  # to its end, where zip compares the checksum
+        return array
+
+
+class _Doubts(logging.Handler):
+    """What tifffile says of pages and segments, with which it would go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if not text.startswith("<tifffile.TiffTag") and not text.startswith("<TiffTag"):
+            self.said.append(text)
 
 
 def _read_tiff(where: str, path: Path) -> np.ndarray:
@@ -140,12 +186,40 @@ def _read_tiff(where: str, path: Path) -> np.ndarray:
         raise OSError(
             f"{where}: expected the package tifffile, which is not installed. pip install tifffile, or pip install constitutive[images]."
         ) from error
+    log, doubts = logging.getLogger("tifffile"), _Doubts()
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(doubts)
     try:
-        return tifffile.imread(path)
-    except (tifffile.TiffFileError, ValueError) as error:
-        raise ValueError(
-            f"{where}: expected a TIFF stack, got a damaged or foreign file: {error}. Copy it again."
-        ) from error
+        with tifffile.TiffFile(path) as file:
+            size = path.stat().st_size
+            if not file.series or len(file.series) != 1:
+                raise ValueError(f"{len(file.series)} series of pages, not one")
+            series: Any = file.series[0]
+            pages = [page for page in series.pages if page is not None]
+            first: Any = pages[0]
+            offsets = [(o, c) for page in pages for o, c in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            if any(o <= 0 or c <= 0 or o + c > size for o, c in offsets):
+                raise ValueError("pages that lie outside the file")
+            if len(pages) > 1 and len({o for o, _ in offsets}) < len(offsets):
+                raise ValueError("pages that lie in the same place")
+            if series.dtype is None or series.dtype.kind not in "biuf":
+                raise ValueError(f"pages of {series.dtype}, not of numbers")
+            if len(pages) != len(file.pages) and len(pages) != 1:
+                raise ValueError(f"an image of {len(pages)} pages in a file of {len(file.pages)}")
+            there = sum(c for _, c in offsets)
+            stated = math.prod(series.shape) * series.dtype.itemsize
+            plain = first.compression == 1
+            if stated > there * (1 if plain else _LARGEST_TIFF_RATIO):
+                raise ValueError(f"the shape {series.shape} of {series.dtype} in {there} bytes")
+            if plain and not first.is_tiled and stated != there:
+                raise ValueError(f"the shape {series.shape} of {series.dtype} and {there} bytes")
+            array = series.asarray()
+            if doubts.said:
+                raise ValueError(doubts.said[0])
+            return array
+    finally:
+        log.removeHandler(doubts)
+        log.propagate = propagate
 
 
 def _read_raw(where: str, path: Path, shape: tuple[int, int, int] | None, dtype: str) -> np.ndarray:
@@ -154,189 +228,12 @@ def _read_raw(where: str, path: Path, shape: tuple[int, int, int] | None, dtype:
     try:
         kind = np.dtype(dtype)
     except TypeError as error:
-        raise ValueError(f"{where}: expected a numpy dtype such as 'uint8', got {dtype!r}.") from error
+        raise ValueError(f"{where}: expected a numpy dtype such as 'uint8', got {dtype!r}. Name another.") from error
     expected, got = int(np.prod(shape)) * kind.itemsize, path.stat().st_size
     if expected != got:
         raise ValueError(
             f"{where}: expected {expected} bytes for {tuple(shape)} of {kind}, got {got}. Check shape and dtype."
         )
+    if kind.kind not in "biuf":
+        raise ValueError(f"{where}: expected a dtype of numbers such as 'uint8', got {dtype!r}. Name another.")
     return np.fromfile(path, dtype=kind).reshape(tuple(shape)[::-1])
-
-
-def _read_hdf5(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, str, Any, dict[str, Any]]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(
-            f"{where}: expected an HDF5 file, got a damaged or foreign one: {error}. Copy it again."
-        ) from error
-    with file:
-        arrays: dict[str, Any] = {}
-        groups: dict[str, Any] = {}
-
-        def collect(name: str, item: Any) -> None:
-            (arrays if isinstance(item, h5py.Dataset) else groups)[name] = item
-
-        file.visititems(collect)
-        ids = [name for name in arrays if name.rsplit("/", 1)[-1] == "FeatureIds"]
-        if ids and dataset is None:
-            if len(ids) > 1:
-                raise ValueError(f"{where}: expected one FeatureIds, got {', '.join(ids)}. Name it: dataset=…")
-            return _read_dream3d(where, arrays, groups, ids[0])
-        chosen = arrays[_choose(where, {name: item.shape for name, item in arrays.items()}, dataset)]
-        # FANS and its tools name the order of axes in an attribute; without it they store x first
-        order = chosen.attrs.get("permute_order", "xyz")
-        order = order.decode() if isinstance(order, bytes) else str(order)
-        if order not in ("xyz", "zyx"):
-            raise ValueError(f"{where}: expected permute_order 'xyz' or 'zyx', got {order!r}. Pass order=…")
-        return chosen[...], order, None, {}
-
-
-def _read_dream3d(
-    where: str, arrays: dict[str, Any], groups: dict[str, Any], ids: str
-) -> tuple[np.ndarray, str, Any, dict[str, Any]]:
-    """Grain ids, spacing, phases and Bunge angles (radians) of a DREAM.3D file, version 6 or NX."""
-    container = ids.rsplit("/", 2)[0]
-
-    def sibling(*endings: str) -> Any:
-        for ending in endings:
-            for name, item in arrays.items():
-                if name.startswith(container + "/") and re.fullmatch(ending, name[len(container) + 1 :]):
-                    return item[...]
-        return None
-
-    spacing = sibling("_SIMPL_GEOMETRY/SPACING")
-    if spacing is None and container in groups:
-        spacing = groups[container].attrs.get("_SPACING")
-    labels = arrays[ids][...]
-    labels = labels[..., 0] if labels.ndim == 4 else labels
-    tables: dict[str, Any] = {}
-    feature = r"(?!CellData|Cell Data)[^/]*[Ff]eature[^/]*/"
-    phases, angles = sibling(feature + "Phases"), sibling(feature + "(AvgEulerAngles|EulerAngles)")
-    cell_phases, cell_angles = sibling(r"Cell ?Data/Phases"), sibling(r"Cell ?Data/EulerAngles")
-    known, first = np.unique(labels, return_index=True)
-    if phases is None and cell_phases is not None:
-        phases = np.zeros(int(known.max()) + 1, dtype=int)
-        phases[known] = cell_phases.reshape(-1)[first]
-    if angles is None and cell_angles is not None:
-        angles = np.zeros((int(known.max()) + 1, 3))
-        angles[known] = cell_angles.reshape(-1, 3)[first]
-    if phases is not None:
-        tables["grain_phases"] = np.asarray(phases).reshape(-1).astype(int)
-    if angles is not None:
-        tables["orientations"] = rotation_from_bunge(np.asarray(angles, dtype=float).reshape(-1, 3))
-    if 0 in known and (phases is not None or angles is not None):
-        raise ValueError(
-            f"{where}: expected every voxel in a grain, got {int(np.sum(labels == 0))} voxels of FeatureId 0 (unassigned). "
-            "Fill them in DREAM.3D."
-        )
-    return labels, "zyx", None if spacing is None else np.asarray(spacing, dtype=float), tables
-
-
-def _read_vtk(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Legacy VTK, STRUCTURED_POINTS with scalars on cells (or points, taken as voxels): image (nz, ny, nx), spacing."""
-    content = path.read_bytes()
-    lines = content.split(b"\n", 3)
-    binary = len(lines) > 2 and lines[2].strip().upper() == b"BINARY"
-    if not content.startswith(b"# vtk DataFile") or b"STRUCTURED_POINTS" not in content[:2000]:
-        raise ValueError(f"{where}: expected legacy VTK with DATASET STRUCTURED_POINTS, got another file.")
-
-    def numbers(key: bytes) -> list[float]:
-        found = re.search(rb"\n\s*" + key + rb"\s+(\S+)\s+(\S+)\s+(\S+)", content[:4000])
-        if found is None:
-            raise ValueError(
-                f"{where}: expected a line {key.decode()}, got none. Write it as an image (structured points)."
-            )
-        return [float(part) for part in found.groups()]
-
-    points = np.array(numbers(b"DIMENSIONS"), dtype=int)
-    spacing = np.array(numbers(b"SPACING") if b"SPACING" in content[:4000] else numbers(b"ASPECT_RATIO"))
-    section = b"POINT_DATA"
-    for found in re.finditer(
-        rb"\n(CELL_DATA|POINT_DATA)\s+\d+|\nSCALARS\s+(\S+)\s+(\S+)[^\n]*\nLOOKUP_TABLE[^\n]*\n", content
-    ):
-        if found.group(1):
-            section = found.group(1)
-            continue
-        name, kind = found.group(2).decode(), _VTK_TYPES[found.group(3).decode()]
-        if dataset is not None and name != dataset:
-            continue
-        shape = np.maximum(points - 1, 1) if section == b"CELL_DATA" else points
-        count = int(np.prod(shape))
-        if binary:
-            array = np.frombuffer(content, dtype=">" + kind, count=count, offset=found.end())
-        else:
-            array = np.array(content[found.end() :].split(None, count)[:count], dtype=float)
-        return array.astype(kind).reshape(tuple(shape)[::-1]), spacing
-    raise ValueError(f"{where}: expected SCALARS{' ' + dataset if dataset else ''} in the file, got none.")
-
-
-def _read_vti(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """VTK XML ImageData, ascii, inline or appended, raw or zlib: image (nz, ny, nx) and spacing."""
-    content = path.read_bytes()
-    appended = b""
-    marker = re.search(rb"<AppendedData[^>]*encoding=\"(\w+)\"[^>]*>\s*_", content)
-    text = content
-    if marker is not None:
-        end = content.rfind(b"</AppendedData>")
-        appended, text = content[marker.end() : end], content[: marker.start()] + b"</VTKFile>"
-    root = ElementTree.fromstring(text)
-    image = root.find("ImageData")
-    if image is None:
-        raise ValueError(f"{where}: expected an ImageData file, got {root.get('type')!r}. Write it as an image.")
-    extent = [int(part) for part in image.get("WholeExtent", "").split()]
-    cells = np.array([max(extent[2 * a + 1] - extent[2 * a], 1) for a in range(3)])
-    spacing = np.array([float(part) for part in image.get("Spacing", "1 1 1").split()])
-    pieces = image.findall("Piece")
-    if len(pieces) != 1:
-        raise ValueError(f"{where}: expected one piece, got {len(pieces)}. Write it serially.")
-    for section, shape in (("CellData", cells), ("PointData", cells + 1)):
-        for array in pieces[0].iterfind(f"{section}/DataArray"):
-            if dataset is not None and array.get("Name") != dataset or array.get("NumberOfComponents", "1") != "1":
-                continue
-            kind = _VTK_TYPES[array.get("type", "")]
-            values = _vti_values(root, array, kind, appended, b"" if marker is None else marker.group(1))
-            return values.reshape(tuple(shape)[::-1]), spacing
-    raise ValueError(f"{where}: expected a scalar array{' ' + dataset if dataset else ''}, got none.")
-
-
-def _vti_values(
-    root: ElementTree.Element, array: ElementTree.Element, kind: str, appended: bytes, encoding: bytes
-) -> np.ndarray:
-    if array.get("format") == "ascii":
-        return np.array((array.text or "").split(), dtype=float).astype(kind)
-    order = "<" if root.get("byte_order", "LittleEndian") == "LittleEndian" else ">"
-    header = order + _VTK_TYPES[root.get("header_type", "UInt32")]
-    width = np.dtype(header).itemsize
-    if array.get("format") == "appended":
-        data, coded = appended[int(array.get("offset", "0")) :], encoding == b"base64"
-    else:
-        data, coded = (array.text or "").strip().encode(), True
-
-    def take(start: int, count: int) -> bytes:
-        """Bytes from a stream that starts a new base64 block at `start` where it is coded."""
-        return (
-            base64.b64decode(data[start : start + 4 * ((count + 2) // 3)])[:count]
-            if coded
-            else data[start : start + count]
-        )
-
-    def coded_length(count: int) -> int:
-        return 4 * ((count + 2) // 3) if coded else count
-
-    if root.get("compressor") is None:
-        size = int(np.frombuffer(take(0, width), header)[0])
-        # header and data share one base64 block
-        return np.frombuffer(take(0, width + size)[width:], order + kind)
-    if root.get("compressor") != "vtkZLibDataCompressor":
-        raise ValueError(
-            f"read_image: expected zlib or no compression, got {root.get('compressor')}. Write it uncompressed."
-        )
-    blocks = int(np.frombuffer(take(0, width), header)[0])
-    sizes = np.frombuffer(take(0, (3 + blocks) * width), header)[3:].astype(int)
-    packed = take(coded_length((3 + blocks) * width), int(sizes.sum()))
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(zlib.decompress(packed[start : start + size]))
-        start += int(size)
-    return np.frombuffer(b"".join(parts), order + kind)

@@ -14,6 +14,7 @@ from constitutive.ckernel import NoCompiler, shared_source
 
 from . import dolfinx_versions as versions
 from .element_kernels import ElementKernels, hold
+from .form_tangent import FormTangent
 from .fused import FusedElasticity
 from .residual import tangent_form
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .material import QuadratureMaterial
 
 ASSEMBLIES = ("auto", "forms", "fused")
+#: Fewer points than these are not worth the seconds that the derivative of a form takes to compile.
+LEAST_POINTS = 20_000
 WHERE = "EquilibriumProblem"
 
 
@@ -49,8 +52,9 @@ class Assembly:
     """Residual and tangent of a weak form, assembled.
 
     A virtual work that stands in the residual as `QuadratureMaterial.virtual_work` made it is ∫ S : δE dx; its element
-    matrices are then known, and a kernel in C takes a fraction of the time of one derived from the form. All else (scaled
-    virtual works, tractions, springs, sections, mean dilatation) goes through DOLFINx.
+    matrices are then known, and a kernel in C takes a fraction of the time of one derived from the form. Other integrals of
+    a stress (scaled, of P : ∇v, with mean dilatation) are derived at the points, see `fem.form_tangent`. All else (tractions,
+    springs, sections, and those other integrals where points are few) goes through DOLFINx.
 
     Parameters
     ----------
@@ -75,7 +79,9 @@ class Assembly:
         self.fused = how == "fused"
         self._owned = u.function_space.dofmap.index_map.size_local * u.function_space.dofmap.index_map_bs
         self._parts: list[Any] = []
-        rest, others, reasons = residual, [], []
+        #: what is left for DOLFINx: integrals whose tangent is to be made, materials whose stresses they have, and tangents
+        rest, others, tangents, reasons = residual, [], [], []
+        trial = ufl.TrialFunction(u.function_space)
         for material in materials if how != "forms" else []:
             left, reason = _without_work(rest, material)
             part = None
@@ -85,15 +91,18 @@ class Assembly:
                 reason = str(error).removeprefix(f"{WHERE}: ").removeprefix("FusedElasticity: ")
             # what one rank cannot do, none does: PETSc's assembly is collective
             reason = next(filter(None, material.mesh.comm.allgather(reason)), "")
-            if part is not None and not reason:
-                self._parts.append(part)
-                rest = left
-                continue
-            if self.fused:
+            if self.fused and (part is None or reason):
                 raise ValueError(
                     f"{WHERE}: expected materials whose virtual work can be fused, for assembly='fused', got one that cannot: "
                     f"{reason} Leave assembly at 'auto'."
                 )
+            if reason and _large(material):
+                left, part, reason = _by_form(rest, material, materials, trial)
+                tangents += [part.rest] if part is not None else []
+            if part is not None and not reason:
+                self._parts.append(part)
+                rest = left
+                continue
             others.append(material)
             reasons.append(reason)
         if self.fused and not self._parts:
@@ -104,9 +113,10 @@ class Assembly:
         if self.fused:
             self._residual = versions.compile_form(rest) if rest.integrals() else None
         if self._parts:
-            form: Any = expand_derivatives(tangent_form(rest, u, others)) if rest.integrals() else rest
+            form: Any = expand_derivatives(tangent_form(rest, u, others, trial)) if rest.integrals() else rest
+            form = ufl.Form([part for whole in (form, *tangents) for part in whole.integrals()])
             self._tangent = None if form.empty() else versions.compile_form(form)
-        self.description = _in_words(len(self._parts), self.fused, self._tangent is not None, reasons, how)
+        self.description = _in_words(self._parts, self.fused, self._tangent is not None, reasons)
 
     def add_residual(self, vector: Any) -> None:
         """Add the residual without boundary conditions; ghosts are left to be sent."""
@@ -143,6 +153,35 @@ def _without_work(residual: Any, material: QuadratureMaterial) -> tuple[Any, str
     return ufl.Form([part for part in residual.integrals() if part is not found[0]]), ""
 
 
+def _large(material: QuadratureMaterial) -> bool:
+    """Whether a form of the user's own has points enough to be worth another compilation."""
+    return material.mesh.comm.allreduce(len(material.cells) * material.points_per_cell) >= LEAST_POINTS
+
+
+def _by_form(residual: Any, material: QuadratureMaterial, materials: Sequence[Any], trial: Any) -> tuple[Any, Any, str]:
+    """The residual without the integrals that have the material's stress, their tangent, or why there is none."""
+    (work,) = material.virtual_work(residual.arguments()[0]).integrals()
+    stresses = [other.stress for other in materials if other is not material]
+    taken, left = [], []
+    for part in residual.integrals():
+        found = extract_coefficients(part.integrand())
+        if material.stress not in found:
+            left.append(part)
+        elif any(stress in found for stress in stresses):
+            return residual, None, "not supported: stresses of two materials in one integral."
+        elif part.subdomain_id() != work.subdomain_id() or part.subdomain_data() is not work.subdomain_data():
+            return residual, None, "not supported: a stress under another measure than its material's dx."
+        else:
+            taken.append(part)
+    part, reason = None, ""
+    try:
+        part = FormTangent(WHERE, taken, material, trial)
+    except (ValueError, NoCompiler) as error:
+        reason = str(error).removeprefix(f"{WHERE}: ")
+    reason = next(filter(None, material.mesh.comm.allgather(reason)), "")
+    return ufl.Form(left), None if reason else part, reason
+
+
 def _fused(material: QuadratureMaterial) -> FusedElasticity:
     if material.has_stress_free_shape:
         raise ValueError("not supported: a stress-free shape or an initial stress.")
@@ -152,10 +191,11 @@ def _fused(material: QuadratureMaterial) -> FusedElasticity:
     )  # fmt: skip
 
 
-def _in_words(parts: int, fused: bool, rest: bool, reasons: Sequence[str], how: str) -> str:
+def _in_words(parts: Sequence[Any], fused: bool, rest: bool, reasons: Sequence[str]) -> str:
+    why = f": {' '.join(dict.fromkeys(reasons))}" if reasons else ""
     if not parts:
-        return "DOLFINx" + (f": {' '.join(dict.fromkeys(reasons))}" if reasons else "")
+        return "DOLFINx" + why
     text = "element kernels in C with the law inside" if fused else "element kernels in C"
-    if not rest:
-        return text
-    return f"{text}, DOLFINx for the rest" + (f": {' '.join(dict.fromkeys(reasons))}" if reasons else "")
+    if any(isinstance(part, FormTangent) for part in parts):
+        text += ", for forms of the user's own from their derivative at the points"
+    return f"{text}, DOLFINx for the rest{why}" if rest else text

@@ -75,22 +75,22 @@ def evaluate(expression: Any, mesh: Any, cells: np.ndarray, size: int) -> np.nda
     return np.asarray(values).reshape(-1, size)
 
 
-def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str) -> Any:
-    """Mesh of first-order cells, 'hexahedron', 'tetrahedron', 'quadrilateral' or 'triangle', from corner numbers and
-    points (n, dim).
+def create_mesh(comm: Any, cells: np.ndarray, points: np.ndarray, cell: str, degree: int = 1) -> Any:
+    """Mesh of cells of a degree, 'hexahedron', 'tetrahedron', 'quadrilateral' or 'triangle', from node numbers and points
+    (n, dim).
 
-    Corners of a hexahedron or quadrilateral count as DOLFINx does, x fastest: a tensor product. On several ranks, each
-    gives its share of cells and points, or one gives all of them and the others empty arrays of the same width.
+    Nodes are ordered as DOLFINx does: corners of a hexahedron or quadrilateral count x fastest, a tensor product. On several
+    ranks, each gives its share of cells and points, or one gives all of them and the others empty arrays of the same width.
     """
     cells = np.ascontiguousarray(cells, dtype=np.int64)
     points = np.ascontiguousarray(points, dtype=float)
     dim = points.shape[1]
     if _UFL_ELEMENTS:
-        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=dim), 1)
+        coordinates = ufl.VectorElement("Lagrange", ufl.Cell(cell, geometric_dimension=dim), degree)
         return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(coordinates))
     import basix.ufl
 
-    element = basix.ufl.element("Lagrange", cell, 1, shape=(dim,))
+    element = basix.ufl.element("Lagrange", cell, degree, shape=(dim,))
     # cells, coordinate element and points changed places after 0.9
     if VERSION < (0, 10):
         return dolfinx.mesh.create_mesh(comm, cells, points, ufl.Mesh(element))
@@ -190,9 +190,10 @@ def ghosted_vector(space: Any) -> Any:
 
 
 def lagrange_tables(where: str, u: Any, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Derivatives of the basis (q, nodes, 3) and of the geometry (q, corners, 3) in reference coordinates, weights (q,).
+    """Derivatives of the basis (q, nodes, 3) and of the geometry (q, its nodes, 3) in reference coordinates, weights (q,).
 
-    For a Lagrange displacement of degree 1 or 2 on hexahedra or tetrahedra with straight edges: others raise ValueError.
+    For a Lagrange displacement of degree 1 or 2 on hexahedra or tetrahedra whose geometry is of degree 1 or 2: others raise
+    ValueError.
     """
     mesh, element = u.function_space.mesh, u.function_space.ufl_element()
     cell = mesh.topology.cell_type.name
@@ -216,11 +217,16 @@ def lagrange_tables(where: str, u: Any, degree: int) -> tuple[np.ndarray, np.nda
         values = basix.create_element(basix.ElementFamily.P, kind, of, variant).tabulate(1, points)
         return np.ascontiguousarray(np.moveaxis(np.asarray(values)[1:, :, :, 0], 0, 2))
 
-    linear = derivatives(1)
-    table = cell_nodes(mesh)
-    if len(table) and table.shape[1] != linear.shape[1]:
-        raise ValueError(f"{where}: not supported: curved cells, of another degree than 1. Use QuadratureMaterial.")
-    return derivatives(order), linear, weights
+    curved = geometry_degree(mesh)
+    if curved not in (1, 2):
+        raise ValueError(f"{where}: not supported: cells of a degree beyond 2. Use QuadratureMaterial.")
+    return derivatives(order), derivatives(curved), weights
+
+
+def geometry_degree(mesh: Any) -> int:
+    """Degree of the cells' edges."""
+    element = mesh.ufl_domain().ufl_coordinate_element()
+    return int(element.degree() if _UFL_ELEMENTS else element.degree)
 
 
 def elasticity_matrix(space: Any) -> Any:

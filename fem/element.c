@@ -1,11 +1,12 @@
 /* Element vectors and matrices of the standard weak form. With LAW_INSIDE the law is evaluated here, and this follows its own
- * source; otherwise stress and tangent are read, and this follows what all laws share.
+ * source; otherwise stress and tangent are read, and this follows what all laws share. With DERIVATIVE what is read is the
+ * derivative A of the first Piola-Kirchhoff stress with respect to F, and only matrices are made.
  *
  * Quadrature points stand in the lanes. NODES and CORNERS count the nodes of displacement and geometry; BASIS and GEOMETRY
  * hold the derivatives of their functions (points, nodes, 3), WEIGHTS the weights of the rule. */
 #define BLOCKS ((POINTS + LANES - 1) / LANES)
 #define TANGENT(p, q) (SYMMETRIC ? ENTRY[p][q] : 6 * (p) + (q))
-#define ENTRIES (SYMMETRIC ? 21 : 36)
+#define ENTRIES (DERIVATIVE ? 81 : SYMMETRIC ? 21 : 36)
 
 /* Where a kernel reads: cells by their nodes (cells, NODES), corners (cells, CORNERS) and, where fields are given at points,
  * places in them (cells, POINTS); coordinates x of corners and displacements u of nodes, three each. */
@@ -13,7 +14,8 @@ typedef struct {
     int64_t cells;
     const int32_t *nodes, *corners, *points;
     const double *x, *u;
-    const double *stress, *tangent;                 /* unless LAW_INSIDE */
+    const double *stress, *tangent;                 /* unless LAW_INSIDE; */
+    int64_t base;                                   /* with DERIVATIVE no stress, and A cell by cell from this cell on */
     const double *rotation; int64_t rotation_stride; /* NULL, or Q crystal -> sample: one (stride 0), or one for each of `points` (9) */
     int64_t outside, invalid;                       /* counted: points outside the trained range, points without a possible strain */
 } region;
@@ -72,8 +74,10 @@ static NOINLINE void element_points(region *where, int64_t cell, int b, const do
     for (int k = 0; k < 9; k++)
         f[k] = (GREEN_LAGRANGE ? h[k] : ALL(0.0)) + (k % 4 == 0 ? 1.0 : 0.0);
     int64_t place[LANES];
-    for (int l = 0; l < LANES; l++)
-        place[l] = where->points ? where->points[cell * POINTS + (b * LANES + l < POINTS ? b * LANES + l : POINTS - 1)] : 0;
+    for (int l = 0; l < LANES; l++) {
+        const int p = b * LANES + l < POINTS ? b * LANES + l : POINTS - 1;
+        place[l] = DERIVATIVE ? (cell - where->base) * POINTS + p : where->points ? where->points[cell * POINTS + p] : 0;
+    }
 #if LAW_INSIDE
     v strain[6], q[9], energy, flag;
     for (int k = 0; k < 6; k++) { /* sym H + (H^T H)/2 keeps full relative accuracy at small strain */
@@ -102,7 +106,7 @@ static NOINLINE void element_points(region *where, int64_t cell, int b, const do
     const v factor = scale;
     for (int l = 0; l < LANES; l++) {
         for (int k = 0; k < 6; k++)
-            LANE(s[k], l) = where->stress[6 * place[l] + k];
+            LANE(s[k], l) = DERIVATIVE ? 0.0 : where->stress[6 * place[l] + k];
         for (int k = 0; c && k < ENTRIES; k++)
             LANE(c[k], l) = where->tangent[ENTRIES * place[l] + k];
     }
@@ -146,6 +150,11 @@ static void vector_of(region *where, int64_t cell, const double *x, const double
 /* A = F C F + 1 S, the derivative of P with respect to F, 9 x 9. */
 INLINE void derivative(const v *f, const v *s, v *c, v (*full)[9])
 {
+#if DERIVATIVE
+    UNUSED(f);
+    UNUSED(s);
+    memcpy(full, c, 81 * sizeof(v));
+#else
     v half[9][6], t[6];
     to_tensor(s, t);
     for (int p = 0; p < 6; p++)
@@ -168,6 +177,7 @@ INLINE void derivative(const v *f, const v *s, v *c, v (*full)[9])
                 full[3 * i + j][3 * i + l] += t[PLACE[j][l]];
 #else
     UNUSED(t);
+#endif
 #endif
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +15,7 @@ from constitutive.ckernel import build
 from . import dolfinx_versions as versions
 
 PETSc: Any = _petsc  # petsc4py comes without types
+CELLS_AT_A_TIME = 256
 
 
 def _pointer(array: np.ndarray | None) -> int | None:
@@ -27,10 +28,9 @@ class _Region(ctypes.Structure):
 
     _fields_ = [
         ("cells", ctypes.c_int64),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("nodes", "corners", "points", "x", "u", "stress", "tangent", "rotation")
-        ),
+        *((name, ctypes.c_void_p) for name in ("nodes", "corners", "points", "x", "u", "stress", "tangent")),
+        ("base", ctypes.c_int64),
+        ("rotation", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("rotation_stride", "outside", "invalid")),
     ]
 
@@ -56,7 +56,7 @@ class ElementKernels:
     what : str
         What is compiled, for the line of progress.
     definitions : dict of str to int
-        LAW_INSIDE, SYMMETRIC and, for stored stresses, GREEN_LAGRANGE of element.c.
+        LAW_INSIDE, SYMMETRIC and, for stored stresses, GREEN_LAGRANGE of element.c; DERIVATIVE, where that is read.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class ElementKernels:
     Raises
     ------
     ValueError
-        'not supported: …', for other elements than Lagrange of degree 1 or 2 on straight hexahedra and tetrahedra.
+        'not supported: …', for other elements than Lagrange of degree 1 or 2 on hexahedra and tetrahedra of degree 1 or 2.
     NoCompiler
         Where there is none.
     """
@@ -78,9 +78,10 @@ class ElementKernels:
         basis, geometry, weights = versions.lagrange_tables(where, u, degree)
         self._u, self._mesh, space = u, u.function_space.mesh, u.function_space
         self.points_per_cell = len(weights)
-        sizes = {"POINTS": len(weights), "NODES": basis.shape[1], "CORNERS": geometry.shape[1], **definitions}
+        sizes = {"POINTS": len(weights), "NODES": basis.shape[1], "CORNERS": geometry.shape[1], "DERIVATIVE": 0}
+        sizes |= definitions
         index = "int64_t" if np.dtype(PETSc.IntType).itemsize == 8 else "int32_t"
-        head = "".join(f"#define {name} {value}\n" for name, value in {**sizes, "INDEX": index}.items())
+        head = "".join(f"#define {name} {value}\n" for name, value in (sizes | {"INDEX": index}).items())
         head += "".join(
             f"static const double {name}[{array.size}] = {{{', '.join(float(x).hex() for x in array.reshape(-1))}}};\n"
             for name, array in (("BASIS", basis), ("GEOMETRY", geometry), ("WEIGHTS", weights))
@@ -106,7 +107,9 @@ class ElementKernels:
 
     def read_at(self, places: np.ndarray) -> None:
         """Where fields at points have the values of each cell's points: (cells, points), cells as given to the constructor."""
-        self._points = np.ascontiguousarray(places.reshape(len(self._order), -1)[self._order], dtype=np.int32)
+        self._points = np.ascontiguousarray(
+            places.reshape(len(self._order), self.points_per_cell)[self._order], dtype=np.int32
+        )
         self._region.points = _pointer(self._points)
 
     def set_rotation(self, rotation: np.ndarray) -> None:
@@ -134,9 +137,17 @@ class ElementKernels:
             self._library.assemble_vector(region, ctypes.c_void_p(_pointer(array)))
 
     def add_matrix(
-        self, matrix: Any, bcs: Sequence[Any] = (), stress: np.ndarray | None = None, tangent: np.ndarray | None = None
+        self,
+        matrix: Any,
+        bcs: Sequence[Any] = (),
+        stress: np.ndarray | None = None,
+        tangent: np.ndarray | None = None,
+        derivative: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        """Add the matrix at the present `u` but for rows and columns of `bcs`; it is left to be assembled."""
+        """Add the matrix at the present `u` but for rows and columns of `bcs`; it is left to be assembled.
+
+        `derivative` gives ∂P/∂F (n·points, 81) in the cells (n,), counted as given to the constructor, that it is asked for.
+        """
         region, _kept = self._ready(stress, tangent)
         self._held[:] = 0
         for bc in bcs:
@@ -153,15 +164,24 @@ class ElementKernels:
             if rows is not None and places is not None:
                 direct, values, handle = self._inner, ctypes.c_void_p(), ctypes.c_void_p(block.handle)
                 _check(petsc.MatSeqAIJGetArray(handle, ctypes.byref(values)))
-                self._library.assemble_matrix(
-                    region, ctypes.c_int64(0), ctypes.c_int64(direct), held, ctypes.c_void_p(_pointer(rows)),
-                    ctypes.c_void_p(_pointer(places)), values,
-                )  # fmt: skip
+                for span in self._spans(0, direct, derivative):
+                    self._library.assemble_matrix(
+                        region, *span, held, ctypes.c_void_p(_pointer(rows)), ctypes.c_void_p(_pointer(places)), values
+                    )
                 _check(petsc.MatSeqAIJRestoreArray(handle, ctypes.byref(values)))
-        _check(self._library.insert_matrix(
-            region, ctypes.c_int64(direct), ctypes.c_int64(len(self._nodes)), held, petsc.MatSetValuesBlockedLocal,
-            ctypes.c_void_p(matrix.handle),
-        ))  # fmt: skip
+        for span in self._spans(direct, len(self._nodes), derivative):
+            insert, where = petsc.MatSetValuesBlockedLocal, ctypes.c_void_p(matrix.handle)
+            _check(self._library.insert_matrix(region, *span, held, insert, where))
+
+    def _spans(self, first: int, last: int, derivative: Callable[[np.ndarray], np.ndarray] | None) -> Iterator[Any]:
+        """Cells first … last − 1: all at once, or as many at a time as have derivatives that fit a cache."""
+        size = max(1, last - first) if derivative is None else CELLS_AT_A_TIME
+        for start in range(first, last, size):
+            end = min(start + size, last)
+            if derivative is not None:
+                values = derivative(self._order[start:end])  # lives until the next turn
+                self._region.tangent, self._region.base = _pointer(values), start
+            yield ctypes.c_int64(start), ctypes.c_int64(end)
 
     def _find_places(self, block: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Where each row begins, and where in the rows of node a the columns of node b stand, (inner cells, a, b).

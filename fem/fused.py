@@ -35,7 +35,7 @@ class FusedElasticity:
     law : Law
         A law that C knows; others raise 'not supported: …'. What the law is now is compiled in: make another after changing it.
     u : dolfinx.fem.Function
-        Displacement, Lagrange of degree 1 or 2, three components, on hexahedra or tetrahedra with straight edges.
+        Displacement, Lagrange of degree 1 or 2, three components, on hexahedra or tetrahedra of degree 1 or 2.
     degree : int
         Degree of the quadrature rule.
     kinematics : 'finite' or 'small'

@@ -12,6 +12,8 @@ from constitutive.laws.parametric import ParametricLaw
 from crystals import mandel
 from crystals.rotations import mandel_rotation
 
+from . import dolfinx_versions as versions
+
 ufl: Any = _ufl  # its operators defy type checkers
 #: Sections of a two-dimensional mesh; 'solid' is a mesh in three dimensions.
 SECTIONS = ("solid", "plane_strain", "plane_stress", "axisymmetric")
@@ -92,6 +94,12 @@ def check_section(where: str, section: str | None, mesh: Any, u: Any) -> str:
             "Not supported: mixed spaces."
         )
     return section
+
+
+def default_degree(u: Any) -> int:
+    """Degree of the rule that sees every way in which a straight cell can deform; 2 at least."""
+    simplex = u.function_space.mesh.topology.cell_type.name in ("tetrahedron", "triangle")
+    return max(2, 2 * versions.lagrange_degree(u) - 2 * simplex)
 
 
 def check_axisymmetric(where: str, law: Law, rotation: np.ndarray | None) -> None:

@@ -21,6 +21,7 @@ from .inputs import Inputs
 from .kinematics import (
     check_axisymmetric,
     check_section,
+    default_degree,
     gradient_ufl,
     matrix_ufl,
     strain_ufl,
@@ -47,8 +48,9 @@ class QuadratureMaterial:
         Material law in its crystal frame, with or without internal variables.
     u : dolfinx.fem.Function
         Displacement, as many components as the mesh has dimensions.
-    degree : int
-        Degree of the quadrature rule.
+    degree : int, optional
+        Degree of the quadrature rule. By default twice that of the displacement on hexahedra and quadrilaterals (2 × 2 × 2
+        points for degree 1), and two less on simplices (4 points for tetrahedra of degree 1 and 2).
     kinematics : 'finite' or 'small'
         Green–Lagrange strain and second Piola–Kirchhoff stress, or small strain and Cauchy stress.
     orientation : array, (MeshTags, table), callable or UFL tensor, optional
@@ -105,7 +107,7 @@ class QuadratureMaterial:
         self,
         law: Law,
         u: Any,
-        degree: int = 2,
+        degree: int | None = None,
         kinematics: str = "finite",
         orientation: Any = None,
         subdomain: tuple[Any, int] | None = None,
@@ -136,7 +138,7 @@ class QuadratureMaterial:
             # 2 ranks × 2 threads on two cores was measured 5 times slower than 2 × 1
             torch.set_num_threads(1)
         self.law, self.u, self.mesh = law, u, mesh
-        self.degree, self.kinematics = int(degree), kinematics
+        self.degree, self.kinematics = default_degree(u) if degree is None else int(degree), kinematics
         self._reference_points, self._weights = versions.quadrature_rule(mesh, self.degree)
         self.points_per_cell = len(self._weights)
         owned = mesh.topology.index_map(mesh.topology.dim).size_local

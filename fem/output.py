@@ -16,8 +16,8 @@ from dolfinx import fem, io
 from constitutive.laws.history import HistoryLaw
 
 from . import dolfinx_versions as versions
+from .cell_shapes import SHAPES
 from .fields import field_values
-from .tagged_mesh import CELLS
 
 if TYPE_CHECKING:
     from .material import QuadratureMaterial
@@ -38,14 +38,14 @@ def _checked(where: str, path: Any, suffix: str, fields: Sequence[Any]) -> tuple
 
 
 def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None = None) -> None:
-    """Write the mesh in its reference configuration, the displacement at its vertices and cell fields.
+    """Write the mesh in its reference configuration, the displacement at its nodes and cell fields.
 
     Parameters
     ----------
     path : str or Path
         File to write, with the suffix '.xdmf'; the numbers go to a '.h5' beside it.
     u : Function
-        Displacement; one of higher degree is interpolated to degree 1.
+        Displacement; it is interpolated to the degree of the mesh's edges.
     fields : sequence of Function
         Degree 1 or constant in each cell, as `QuadratureMaterial.project` gives them. Their names are kept.
     time : float, optional
@@ -63,7 +63,8 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
             f"{path.with_suffix('.h5').name!r}. Choose another name."
         )
     mesh = u.function_space.mesh
-    displacement = fem.Function(versions.lagrange_space(mesh, "CG", 1, tuple(u.ufl_shape)), name="displacement")
+    space = versions.lagrange_space(mesh, "CG", versions.geometry_degree(mesh), tuple(u.ufl_shape))
+    displacement = fem.Function(space, name="displacement")
     displacement.interpolate(u)
     displacement.x.scatter_forward()
     with io.XDMFFile(mesh.comm, str(path), "w") as file:
@@ -89,7 +90,7 @@ def as_meshio(u: Any, fields: Sequence[Any] = ()) -> meshio.Mesh:
     Returns
     -------
     meshio.Mesh
-        First-order cells with their corners in VTK's order; `read_mesh` takes it back.
+        First-order cells with their corners in VTK's order, curved edges drawn straight; `read_mesh` takes it back.
 
     Raises
     ------
@@ -103,8 +104,9 @@ def as_meshio(u: Any, fields: Sequence[Any] = ()) -> meshio.Mesh:
     displacement = fem.Function(space)
     displacement.interpolate(u)
     cells = versions.cell_dofs(space)
-    kinds = {kind: (name, np.argsort(order)) for name, (kind, order) in CELLS.items()}
-    name, order = kinds[mesh.topology.cell_type.name]
+    kind = mesh.topology.cell_type.name
+    name, shape = next((name, shape) for name, shape in SHAPES.items() if shape.cell == kind and shape.degree == 1)
+    order = np.argsort(shape.order)
     data = {}
     for field in fields:
         dofs = versions.cell_dofs(field.function_space)

@@ -97,7 +97,7 @@ class EquilibriumProblem:
         Prefix for options on the command line; unique by default.
     assembly : 'auto', 'forms' or 'fused'
         Who makes element matrices. 'auto': kernels in C for each virtual work that stands in `residual` as `virtual_work`
-        made it (three dimensions, Lagrange of degree 1 or 2, straight cells), DOLFINx for the rest, and where there is no
+        made it (three dimensions, Lagrange of degree 1 or 2), DOLFINx for the rest, and where there is no
         compiler. 'forms': DOLFINx for all. 'fused': the law is evaluated inside the kernels as well, so that stress and
         tangent are not stored while Newton iterates: less memory, about the same time; for laws that C knows. The
         attribute `assembly` says what was taken.
@@ -216,7 +216,6 @@ class EquilibriumProblem:
     def _function(self, _snes: Any, x: Any, b: Any) -> None:
         self._push(x)
         misses = self._boundary_defect(x)
-        by_form = not (self._condensed or self._assembly.fused)
         if self._assembly.fused:
             self._evaluated = None  # the kernels evaluate; where a point has no answer, what they add is not a number
         # lifting multiplies the tangent with the defect
@@ -224,6 +223,11 @@ class EquilibriumProblem:
             b.set(np.nan)
             return
         self._trials += 1
+        self._assemble_residual(x, b, misses)
+
+    def _assemble_residual(self, x: Any, b: Any, misses: bool) -> None:
+        """With stress and (where `x` misses its boundary values) tangent as the materials have them; see `_boundary_defect`."""
+        by_form = not (self._condensed or self._assembly.fused)
         with b.localForm() as local:
             local.set(0.0)
         self._assembly.add_residual(b)

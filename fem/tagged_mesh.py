@@ -15,18 +15,11 @@ from dolfinx import mesh as _mesh
 from mpi4py import MPI
 
 from . import dolfinx_versions as versions
+from .cell_shapes import SHAPES, completed
 
 basix: Any = _basix  # DOLFINx's modules lack types, or have others in each version
 dolfinx_mesh: Any = _mesh
 ufl: Any = _ufl
-#: meshio's name of a first-order cell: DOLFINx's, and the place of DOLFINx's corners among those of VTK.
-CELLS = {
-    "tetra": ("tetrahedron", [0, 1, 2, 3]),
-    "hexahedron": ("hexahedron", [0, 1, 3, 2, 4, 5, 7, 6]),
-    "triangle": ("triangle", [0, 1, 2]),
-    "quad": ("quadrilateral", [0, 1, 3, 2]),
-}
-_DIMENSIONS = {"vertex": 0, "line": 1, "triangle": 2, "quad": 2, "tetra": 3, "hexahedron": 3}
 _WORDS = ("point", "curve", "surface", "volume")
 
 
@@ -95,9 +88,10 @@ class TaggedMesh:
 
 
 class _File(NamedTuple):
-    """What rank 0 found: cells and points, and the corners and tags of the parts by dimension."""
+    """What rank 0 found: cells of a degree and points, and the corners and tags of the parts by dimension."""
 
     kind: str
+    degree: int
     points: np.ndarray
     cells: np.ndarray
     parts: dict[int, tuple[np.ndarray, np.ndarray]]
@@ -108,7 +102,8 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     """Read a mesh with its named parts.
 
     Physical groups of gmsh (formats 2 and 4, text or binary), element sets of Abaqus, and of other formats that meshio
-    reads the integer cell data that `tags` names. Rank 0 reads, all ranks share the cells.
+    reads the integer cell data that `tags` names. Rank 0 reads, all ranks share the cells. Cells of second order keep their
+    curved edges (C3D10, C3D20, CPS6, CPS8 and gmsh's): the displacement may be of any degree on them.
 
     Parameters
     ----------
@@ -130,7 +125,7 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     OSError
         On all ranks, for a file that cannot be read.
     ValueError
-        On all ranks, for cells of second order or of several kinds, a surface that is not plane, an entity in two parts,
+        On all ranks, for cells of third order or of several kinds, a surface that is not plane, an entity in two parts,
         parts that lie on no cell.
     """
     found: _File | None = None
@@ -144,12 +139,14 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     if failure is not None:
         raise failure
     head = (
-        None if found is None else (found.kind, found.points.shape[1], found.cells.shape[1], found.parts, found.names)
+        None
+        if found is None
+        else (found.kind, found.degree, found.points.shape[1], found.cells.shape[1], found.parts, found.names)
     )
-    kind, dim, corners, parts, names = comm.bcast(head, root=0)
+    kind, degree, dim, nodes, parts, names = comm.bcast(head, root=0)
     points = np.zeros((0, dim)) if found is None else found.points
-    cells = np.zeros((0, corners), dtype=np.int64) if found is None else found.cells
-    domain = versions.create_mesh(comm, cells, points, kind)
+    cells = np.zeros((0, nodes), dtype=np.int64) if found is None else found.cells
+    domain = versions.create_mesh(comm, cells, points, kind, degree)
     return TaggedMesh(domain, {d: _tags(domain, d, *parts[d]) for d in sorted(parts)}, names)
 
 
@@ -167,40 +164,44 @@ def _read(path: Path) -> meshio.Mesh:
 
 def _understood(found: meshio.Mesh, tags: str | None) -> _File:
     where = "read_mesh"
-    others = sorted({block.type for block in found.cells} - set(_DIMENSIONS))
+    others = sorted({block.type for block in found.cells} - set(SHAPES))
     if others:
         raise ValueError(
-            f"{where}: expected first-order {', '.join(CELLS)}, got {', '.join(others)}. Not supported: others; gmsh -order 1 "
-            "writes first-order cells, on which the displacement may be of any order."
+            f"{where}: expected cells of first or second order ({', '.join(SHAPES)}), got {', '.join(others)}. Not supported: "
+            "others; write the mesh anew with such cells (gmsh -order 2), on which the displacement may be of any order."
         )
-    dim = max((_DIMENSIONS[block.type] for block in found.cells), default=0)
-    kinds = sorted({block.type for block in found.cells if _DIMENSIONS[block.type] == dim})
+    dim = max((SHAPES[block.type].dimension for block in found.cells), default=0)
+    kinds = sorted({block.type for block in found.cells if SHAPES[block.type].dimension == dim})
     if dim < 2 or len(kinds) != 1:
+        names = [name for name, shape in SHAPES.items() if shape.dimension > 1]
         raise ValueError(
-            f"{where}: expected cells of one kind among {', '.join(CELLS)}, got {', '.join(kinds) or 'none'}. Not supported: "
-            "mixed meshes and bars."
+            f"{where}: expected cells of one kind among {', '.join(names)}, got {', '.join(kinds) or 'none'}. Not supported: "
+            "mixed meshes and bars; mesh with one kind (gmsh: Mesh.RecombineAll 0 gives simplices only)."
         )
     points = np.asarray(found.points, dtype=float)
     if dim == 2 and points.shape[1] == 3:
         if np.ptp(points[:, 2]) > 1e-10 * np.ptp(points, axis=0).max():
             raise ValueError(f"{where}: expected a plane mesh at constant z, got z that varies. Not supported: shells.")
         points = points[:, :2]
-    kind, order = CELLS[kinds[0]]
+    shape = SHAPES[kinds[0]]
     cells = np.concatenate([block.data for block in found.cells if block.type == kinds[0]])
+    if shape.completed:
+        cells, points = completed(kinds[0], cells, points)
+        shape = SHAPES[shape.completed]
     # points of no cell, such as the centres of gmsh's arcs, are left out
     used, cells = np.unique(cells, return_inverse=True)
-    number = np.full(len(found.points), -1)
+    number = np.full(len(points), -1)
     number[used] = np.arange(len(used))
-    cells = cells.reshape(-1, len(order))[:, order]
+    cells = cells.reshape(-1, len(shape.order))[:, shape.order]
     names, members = _parts(where, found, tags)
     corners: dict[int, list[np.ndarray]] = {}
     values: dict[int, list[np.ndarray]] = {}
     start = 0
     for k, block in enumerate(found.cells):
-        d = _DIMENSIONS[block.type]
+        d, ends = SHAPES[block.type].dimension, SHAPES[block.type].corners
         tag = members[k]
         # cells are known by their number, others by their corners
-        rows = start + np.arange(len(tag))[:, None] if d == dim else np.sort(number[block.data], axis=1)
+        rows = start + np.arange(len(tag))[:, None] if d == dim else np.sort(number[block.data[:, :ends]], axis=1)
         start += len(tag) if d == dim else 0
         corners.setdefault(d, []).append(rows[tag > 0])
         values.setdefault(d, []).append(tag[tag > 0])
@@ -217,13 +218,14 @@ def _understood(found: meshio.Mesh, tags: str | None) -> _File:
             raise _twice(where, names, d, int(tag[twice][0]), int(other[twice][0]))
         parts[d] = (unique, table)
     return _File(
-        kind, points[used], cells.astype(np.int64), parts, {n: part for n, part in names.items() if part[0] in parts}
-    )
+        shape.cell, shape.degree, points[used], cells.astype(np.int64), parts,
+        {n: part for n, part in names.items() if part[0] in parts},
+    )  # fmt: skip
 
 
 def _parts(where: str, found: Any, tags: str | None) -> tuple[dict[str, tuple[int, int]], list[np.ndarray]]:
     """Dimension and tag of each name, and the tags of the cells of each of the file's blocks; 0 for none."""
-    dims = [_DIMENSIONS[block.type] for block in found.cells]
+    dims = [SHAPES[block.type].dimension for block in found.cells]
     names = {name: (int(dim), int(tag)) for name, (tag, dim) in found.field_data.items()} if tags is None else {}
     members = [np.zeros(len(block.data), dtype=np.int32) for block in found.cells]
     physical = "gmsh:physical" in found.cell_data

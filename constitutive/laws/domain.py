@@ -113,6 +113,12 @@ class Domain:
                 f"{tuple(self.whitening.shape)}, {tuple(self.limit.shape)} and {tuple(self.exponents.shape)}. Make it with "
                 "Domain.from_strains."
             )
+        largest = int(self.exponents.sum(dim=1).max()) if self.exponents.numel() else 0
+        if self.exponents.is_floating_point() or largest > LARGEST_DEGREE or bool((self.exponents < 0).any()):
+            raise ValueError(
+                f"Domain: expected exponents of monomials up to degree {LARGEST_DEGREE}, got {self.exponents.dtype} up to "
+                f"{largest}. Make it with Domain.from_strains."
+            )
         self._table = _Table(self.exponents)
 
     @classmethod

@@ -1,18 +1,25 @@
 """Speed and memory of the homogeniser, and agreement with somebody else's, in one process on one core.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [growth] [numpy] [peer] [--large]
+    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [growth] [numpy] [unocg] [mugrid] [--sizes 16 32 64]
+    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py --large [--steps 2 | --converged]
 
-The peer is unocg 1.0.0 from PyPI (Herb and Fritzen 2026, doi:10.1002/nme.70277), hexahedra with one or eight points as
-here; it is imported where it is on the path (pip download unocg, unpack). All three parts by default; --large does 256³ instead.
+Two peers from PyPI, hexahedra with one or eight points as here. unocg 1.0.0 (Herb and Fritzen 2026, doi:10.1002/nme.70277) is
+imported where it is on the path (pip download unocg, unpack). muGrid 1.6.1 wants numpy 2: MUGRID_PYTHON names a Python that has
+both, and it runs there (mugrid_peer.py). All parts by default; --large does 256³ instead. Seconds are of the processor, with
+those on the wall in brackets.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -116,8 +123,9 @@ def peer(labels: np.ndarray, table: np.ndarray, degree: int, tolerance: float) -
 
 
 def timed(call: Any) -> tuple[Any, float]:
-    start = time.perf_counter()
-    return call(), time.perf_counter() - start
+    """The result and seconds of the processor."""
+    start = time.process_time()
+    return call(), time.process_time() - start
 
 
 def off(a: np.ndarray, b: np.ndarray) -> float:
@@ -132,20 +140,12 @@ def main() -> None:
     table = np.array([soft, 100.0 * soft])
 
     if "--large" in sys.argv:
-        labels = generators.spheres(256, 0.2, 1).labels
-        started = time.process_time()
-        cell, t = timed(lambda: homogenize(labels, table, steps=2))
-        spent = time.process_time() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(
-            f"\n256³, six loads: 2 iterations and the bracket {t:.0f} s ({spent:.0f} s of CPU), {peak:.1f} GiB at "
-            f"most (bracket {cell.width:.2f})"
-        )
+        large(table)
         return
 
-    parts = sys.argv[1:] or ["growth", "numpy", "peer"]
-    for part, call in (("growth", growth), ("numpy", plain), ("peer", against_peer)):
-        if part in parts:
+    known = {"growth": growth, "numpy": plain, "unocg": against_unocg, "mugrid": against_mugrid}
+    for part, call in known.items():
+        if part in sys.argv or not known.keys() & set(sys.argv):
             call(soft, table)
 
 
@@ -180,24 +180,71 @@ def plain(_: np.ndarray, table: np.ndarray) -> None:
             )
 
 
-def against_peer(_: np.ndarray, table: np.ndarray) -> None:
+def large(table: np.ndarray) -> None:
+    labels = generators.spheres(256, 0.2, 1).labels
+    start = time.perf_counter()
+    limit: dict[str, Any] = {"tolerance": 1e-6} if "--converged" in sys.argv else {"steps": 2}
+    cell, spent = timed(lambda: homogenize(labels, table, **limit))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"\n256³, six loads, {'residual 1e-6' if 'tolerance' in limit else 'stopped early'}: {cell.iterations} iterations and "
+        f"the bracket {spent:.0f} s ({time.perf_counter() - start:.0f} s on the wall), {peak:.1f} GiB at most (bracket "
+        f"{cell.width:.1e})"
+    )
+
+
+def sizes() -> list[int]:
+    return [int(word) for word in sys.argv if word.isdigit()] or [16, 32]
+
+
+def against_unocg(_: np.ndarray, table: np.ndarray) -> None:
     try:
         import unocg  # noqa: F401  # pyright: ignore
     except ImportError:
         print("\nunocg is not on the path: no comparison")
-    else:
-        print("\nagainst unocg, one sphere of 20 %, contrast 100, six loads, each at its own residual of 1e-6")
-        for n, degree in ((16, 1), (16, 2), (64, 1)):
-            labels = generators.spheres(n, 0.2, 1).labels
-            scheme = "rotated" if degree == 1 else "hexahedra"
+        return
+    print("\nagainst unocg, one sphere of 20 %, contrast 100, six loads, each at its own residual of 1e-6")
+    for n in sizes():
+        labels = generators.spheres(n, 0.2, 1).labels
+        for degree, scheme in ((1, "rotated"), (2, "hexahedra")):
+            if n > 32 and degree == 2:
+                continue
             ours, t = timed(
                 lambda labels=labels, scheme=scheme: homogenize(labels, table, tolerance=1e-6, scheme=scheme)
             )
             (theirs, steps), t_peer = timed(lambda labels=labels, degree=degree: peer(labels, table, degree, 1e-6))
             print(
                 f"  {n}³ {scheme}: {ours.iterations} iterations {t:.1f} s, unocg {steps} iterations {t_peer:.1f} s: "
-                f"{t_peer / t:.1f} times; answers differ by {off(theirs, ours.stiffness):.1e}"
+                f"{t_peer / t:.1f} times; answers differ by {off(theirs, ours.stiffness):.1e}",
+                flush=True,
             )
+
+
+def against_mugrid(_: np.ndarray, table: np.ndarray) -> None:
+    python = os.environ.get("MUGRID_PYTHON")
+    if python is None:
+        print("\nMUGRID_PYTHON names no Python with muGrid: no comparison")
+        return
+    print("\nagainst muGrid, one sphere of 20 %, contrast 100, six loads, residual 1e-6, eight points a voxel in both")
+    shear = np.array([np.trace(c - np.outer(IDENTITY, IDENTITY) * (IDENTITY @ c @ IDENTITY) / 9) / 10 for c in table])
+    lame = np.array([IDENTITY @ c @ IDENTITY / 9 for c in table]) - 2.0 * shear / 3.0
+    for n in sizes():
+        labels = generators.spheres(n, 0.2, 1).labels
+        with TemporaryDirectory() as folder:
+            problem, answer = Path(folder) / "problem.npz", Path(folder) / "answer.npz"
+            np.savez(problem, labels=labels, lame=lame, shear=shear, tolerance=1e-6)
+            script = Path(__file__).with_name("mugrid_peer.py")
+            subprocess.run([python, script, problem, answer], check=True)
+            theirs = dict(np.load(answer))
+        same, t_same = timed(lambda labels=labels: homogenize(labels, table, tolerance=1e-6, scheme="hexahedra"))
+        one, t_one = timed(lambda labels=labels: homogenize(labels, table, tolerance=1e-6))
+        print(
+            f"  {n}³: muGrid {theirs['iterations']} iterations {theirs['processor']:.1f} s; ours, the same element: "
+            f"{same.iterations} iterations {t_same:.1f} s, {theirs['processor'] / t_same:.2f} times as fast; answers differ "
+            f"by {off(same.stiffness, theirs['stiffness']):.1e}; the default element: {one.iterations} iterations {t_one:.1f} s, "
+            f"{theirs['processor'] / t_one:.2f} times, {off(one.stiffness, theirs['stiffness']):.1e} away (the element)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -66,6 +66,23 @@ def test_c_is_torch_for_every_class(symbol: str, measure: float) -> None:
     assert error(some_law(symbol, measure=measure)) < 1e-13
 
 
+@pytest.mark.parametrize("symbol", ["-1", "2/m", "4/m", "-3", "-3m", "m-3m", "∞/mm", "∞∞m"])
+def test_the_edge_of_the_domain_is_where_torch_has_it(symbol: str) -> None:
+    """C sums the score in another order, of sparser features: the flags agree a billionth within and beyond the edge."""
+    law = some_law(symbol, "none", widths=(), order=2)
+    strain = ball_strains(0.1, 203, np.random.default_rng(3))
+    strain *= 0.1 / np.linalg.norm(strain, axis=1)[:, None]
+    low, high = np.zeros(len(strain)), np.full(len(strain), 2.0)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        inside = law.domain.contains(middle[:, None] * strain)
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    for scale, flag in ((1.0 - 1e-9, OK), (1.0 + 1e-9, OUT_OF_RANGE)):
+        edge = (scale * low)[:, None] * strain
+        for backend in ("c", "torch"):
+            assert np.all(Evaluator(law, backend).response(edge).status == flag)
+
+
 @pytest.mark.parametrize(("symbol", "form"), [("m-3m", "average"), ("-3m", "directions"), ("m-3", "directions")])
 def test_c_is_torch_for_every_form(symbol: str, form: str) -> None:
     assert error(some_law(symbol, form, -1.0, order=2)) < 1e-13

@@ -266,9 +266,9 @@ def test_unknown_elements_are_named():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="pair_sums: expected atoms at least 0.4 Å apart, got 0.1"):
+    with pytest.raises(ValueError, match="neighbours: expected atoms at least 0.4 Å apart, got 0.1"):
         pair_sums(Atoms("H2", positions=[[0, 0, 0], [0.1, 0, 0]], cell=[4, 4, 4], pbc=True))
-    with pytest.raises(ValueError, match="pair_sums: expected neighbours of every atom within 6"):
+    with pytest.raises(ValueError, match="neighbours: expected neighbours of every atom within 6"):
         pair_sums(Atoms("He", cell=[9, 9, 9], pbc=True))
     with pytest.raises(ValueError, match="CrystalNetwork: expected a degree of at least 6 for third_order, got 4"):
         CrystalNetwork(("third_order",))

@@ -13,6 +13,7 @@ from constitutive import (
     FAMILIES,
     Guarantees,
     Law,
+    LogarithmicStrainLaw,
     NeoHookeanLaw,
     PolyconvexLaw,
     PolynomialLaw,
@@ -33,6 +34,7 @@ SUPPORTED = {
     "network alone": STRAIN_CLASSES,
     "polyconvex": STRAIN_CLASSES[:11] + ("∞/mm", "∞∞m"),
     "neo-hooke": ("∞∞m",),
+    "logarithmic": STRAIN_CLASSES,
 }
 CELLS = [(family, symbol) for family in FAMILIES for symbol in SUPPORTED[family]]
 
@@ -53,6 +55,9 @@ def random_law(family: str, symbol: str, seed: int) -> Law:
     if family == "polynomial":
         coefficients = generator.normal(size=len(higher_order_polynomials(group, 3)))
         return PolynomialLaw(group, 3, stiffness(symbol, seed), coefficients)
+    if family == "logarithmic":
+        coefficients = generator.normal(size=len(higher_order_polynomials(group, 3)))
+        return logarithmic(symbol, stiffness(symbol, seed), coefficients)
     if family == "polyconvex":
         law: Law = PolyconvexLaw(symbol, (4, 4), strain_scale=0.2, seed=seed)
     elif family == "network alone":
@@ -65,8 +70,23 @@ def random_law(family: str, symbol: str, seed: int) -> Law:
     return law
 
 
+def logarithmic(symbol: str, constants: np.ndarray, coefficients: np.ndarray | None = None) -> Law:
+    order = 2 if coefficients is None else 3
+    return LogarithmicStrainLaw(
+        PolynomialLaw(PointGroup(symbol), order, constants, coefficients, strain_measure="small")
+    )
+
+
+def falling(symbol: str) -> Law:
+    """A logarithmic law whose third order wins where the body is squeezed from all sides."""
+    values = higher_order_polynomials(PointGroup(symbol), 3)(-mandel.IDENTITY[None])[0]
+    return logarithmic(symbol, stiffness(symbol, 0), -values)
+
+
 def plain_law(family: str, symbol: str, constants: np.ndarray) -> Law:
-    """A law without higher orders and network: Saint Venant–Kirchhoff."""
+    """A law without higher orders and network: Saint Venant–Kirchhoff, or Hencky."""
+    if family == "logarithmic":
+        return logarithmic(symbol, constants)
     if family == "polynomial":
         return PolynomialLaw(PointGroup(symbol), 2, constants)
     law = SymmetricLaw(symbol, 3, (2,), network=family.split(", ")[1], stiffness=constants, pinned=True)
@@ -143,14 +163,16 @@ def check(name: str, promised: bool, family: str, symbol: str) -> None:
     elif name == "polyconvex":
         if family == "neo-hooke":
             assert acoustic(NeoHookeanLaw(1.0, 100.0), (5.0, 1.0, 1.0)) < 0.0
+        elif family == "logarithmic":
+            assert acoustic(plain_law(family, symbol, stiffness(symbol, 0)), (5.0, 1.0, 1.0)) < 0.0
         else:
             assert acoustic(plain_law(family, symbol, stiffness(symbol, 0)), (0.3, 1.0, 1.0)) < 0.0
     elif name == "growth" and promised:
         assert all(grows(law) for law in laws)
     elif name == "growth":
-        breaking = (
-            NeoHookeanLaw(1.0, -0.6) if family == "neo-hooke" else plain_law(family, symbol, stiffness(symbol, 0))
-        )
+        breaking = {"neo-hooke": lambda: NeoHookeanLaw(1.0, -0.6), "logarithmic": lambda: falling(symbol)}.get(
+            family, lambda: plain_law(family, symbol, stiffness(symbol, 0))
+        )()
         assert not grows(breaking)
     else:
         raise AssertionError(f"no test for {name}")
@@ -161,6 +183,8 @@ def check_pinned(family: str, symbol: str) -> None:
     if family == "neo-hooke":
         law: Law = NeoHookeanLaw(2.0, 3.0)
         given = 4.0 * np.eye(6) + 3.0 * np.outer(mandel.IDENTITY, mandel.IDENTITY)
+    elif family == "logarithmic":
+        law = logarithmic(symbol, given, np.ones(len(higher_order_polynomials(PointGroup(symbol), 3))))
     elif family == "polynomial":
         coefficients = np.ones(len(higher_order_polynomials(PointGroup(symbol), 3)))
         law = PolynomialLaw(PointGroup(symbol), 3, given, coefficients)

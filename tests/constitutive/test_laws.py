@@ -35,7 +35,7 @@ def random_law(symbol: str, seed: int = 0, turned: bool = True, **options: objec
 @pytest.mark.parametrize("symbol", STRAIN_CLASSES)
 def test_audit_of_a_turned_random_law_passes(symbol: str) -> None:
     """Objectivity, symmetry, tangent ≤ 1e-12; major symmetry ≤ 1e-14; negative control breaks."""
-    report = audit(random_law(symbol), number=1000, seed=1)
+    report = audit(random_law(symbol), number=1000, seed=1, parity=False)
     assert report.passed, str(report)
     names = " ".join(check.name for check in report.checks)
     for word in ("objectivity", "symmetry", "automatic diff", "central diff", "stress-free"):

@@ -8,9 +8,10 @@ from ase.data import covalent_radii
 from ase.spacegroup import crystal
 from scipy.spatial.transform import Rotation
 
-from crystals.descriptors import CUTOFF, SPRINGS, crystal_descriptors
+from crystals.descriptors import CUTOFF, SPRINGS, crystal_descriptors, descriptors_of
 from crystals.elements import ELEMENT_COLUMNS, imputed_properties
-from crystals.pair_sums import neighbours
+from crystals.neighbours import Neighbours, neighbours
+from crystals.pair_sums import lattice_sums, pair_sums
 
 CRYSTALS = {
     "rutile": crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]),
@@ -38,6 +39,32 @@ def test_the_same_for_every_description(name):
     strained = atoms.copy()
     strained.set_cell(atoms.cell.array @ (np.eye(3) + 1e-3 * np.diag([1, -1, 0])), scale_atoms=True)
     assert 1e-6 < np.abs(crystal_descriptors(strained) - found).max() < 0.5
+
+
+def test_many_crystals_at_once():
+    """Descriptors and lattice sums in a batch are those one by one, whatever stands beside; not those of the neighbour."""
+    crystals = [*CRYSTALS.values(), bulk("Cu"), *reversed(CRYSTALS.values())]
+    bonds = Neighbours.of(crystals, CUTOFF)
+    found, sums = descriptors_of(bonds), lattice_sums(bonds)
+    for place, atoms in enumerate(crystals):
+        np.testing.assert_allclose(found[place], crystal_descriptors(atoms), atol=1e-11)
+        alone = pair_sums(atoms)
+        for name in ("numbers", "first", "second"):
+            np.testing.assert_array_equal(getattr(sums[place], name), getattr(alone, name))
+        np.testing.assert_allclose(sums[place].sums, alone.sums, atol=1e-12)
+        assert sums[place].volume == pytest.approx(alone.volume, rel=1e-14)
+    assert np.abs(found[0] - found[1]).max() > 0.1
+
+
+def test_neighbours_of_a_skew_cell():
+    """A basis far from reduced gives the same bonds, also where many images are needed."""
+    atoms = CRYSTALS["triclinic"]
+    skew = atoms.copy()
+    skew.set_cell(np.array([[1, 7, -5], [0, 1, 9], [0, 0, 1]]) @ atoms.cell.array, scale_atoms=False)
+    found = [sorted(np.linalg.norm(neighbours(one, 6.0)[2], axis=1)) for one in (atoms, skew)]
+    np.testing.assert_allclose(*found, atol=1e-9)
+    with pytest.raises(ValueError, match="at least 0.4"):
+        neighbours(atoms + atoms[:1], 6.0)
 
 
 @pytest.mark.parametrize("name", ["quartz", "wurtzite", "triclinic"])

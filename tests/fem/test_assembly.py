@@ -104,6 +104,76 @@ def test_materials_side_by_side(cube) -> None:
     assert matrices(works[0] + 2.0 * works[1], u, materials, bcs) < 1e-13
 
 
+def own_forms(material: QuadratureMaterial, v) -> dict:
+    """Weak forms that users write."""
+    u, dx = material.u, material.dx
+    power = ufl.inner(material.first_piola_ufl, ufl.grad(v))
+    field, dead = fem.Constant(material.mesh, 0.7), ufl.SpatialCoordinate(material.mesh)[0] * v[2]
+    return {
+        "scaled": (1.0 + field) * material.virtual_work(v),
+        # the tangent of a centrifugal load stands without a gradient, that of a field's pull with one
+        "loaded": (power - dead - 30.0 * field * ufl.dot(u, v) - 5.0 * u[1] * ufl.div(v) - 3.0 * ufl.div(u) * v[0]) * dx,
+        "two integrals": material.virtual_work(v) + material.stress[2] ** 2 * ufl.div(v) * dx,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["scaled", "loaded", "two integrals"])
+def test_forms_of_the_users_own(cube, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LEAST_POINTS", 1)
+    u, left, _ = cube((2, 1, 2), size=(1.0, 0.7, 0.9))
+    deform(u)
+    material = QuadratureMaterial(some_law(), u, orientation=TURN)
+    v = ufl.TestFunction(u.function_space)
+    residual = own_forms(material, v)[which] - 3.0 * ufl.dot(ufl.dot(ufl.grad(u), u), v) * ufl.ds
+    held = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+    monkeypatch.setattr("fem.element_kernels.CELLS_AT_A_TIME", 3)  # pieces of unequal length
+    assert matrices(residual, u, [material], held) < 1e-13
+    problem = EquilibriumProblem(residual, u, [material], bcs=held)
+    assert "for forms of the user's own from their derivative" in problem.assembly
+    # negative control: the kernel follows the tangent of the law, and the displacement
+    norms = []
+    for scale, turn in ((1.0, 1.0), (1.0 + 1e-9, 1.0), (1.0, 1.0 + 1e-9)):
+        material.tangent.x.array[:] *= scale
+        u.x.array[:] *= turn
+        problem._assembly.set_matrix(problem._matrix, held)
+        norms.append(problem._matrix.norm())
+        material.tangent.x.array[:] /= scale
+    assert all(abs(norm / norms[0] - 1.0) > 1e-12 for norm in norms[1:])
+
+
+@pytest.mark.parametrize("case", ["tetrahedra, unsymmetric", "mean dilatation", "subdomains"])
+def test_forms_of_the_users_own_elsewhere(cube, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LEAST_POINTS", 1)
+    u, left, _ = cube((4, 1, 1), "tetrahedron" if "tetrahedra" in case else "hexahedron")
+    deform(u)
+    v = ufl.TestFunction(u.function_space)
+    bcs = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+    options = {"mean_dilatation": True, "kinematics": "small"} if case == "mean dilatation" else {}
+    law = Unsymmetric() if "unsymmetric" in case else polynomial_law() if options else some_law()
+    tags = mesh.meshtags(u.function_space.mesh, 3, np.arange(4, dtype=np.int32), np.array([1, 2, 1, 2], dtype=np.int32))
+    if case == "subdomains":
+        materials = [QuadratureMaterial(law, u, subdomain=(tags, 1)), QuadratureMaterial(law, u, subdomain=(tags, 2))]
+    else:
+        materials = [QuadratureMaterial(law, u, **options)]
+    residual = sum(2.0 * material.virtual_work(v) for material in materials)
+    assert matrices(residual, u, materials, bcs) < 1e-13
+    assert "own" in EquilibriumProblem(residual, u, materials, bcs=bcs).assembly
+
+
+def test_forms_that_stay_with_dolfinx(cube, monkeypatch: pytest.MonkeyPatch) -> None:
+    u, left, _ = cube((2, 1, 1), degree=2)
+    deform(u)
+    material = QuadratureMaterial(some_law(), u)
+    v = ufl.TestFunction(u.function_space)
+    bcs = [fem.dirichletbc(np.zeros(3), left, u.function_space)]
+    curved = ufl.inner(material.first_piola_ufl, ufl.grad(ufl.grad(v)[0, :])) * material.dx
+    few = EquilibriumProblem(2.0 * material.virtual_work(v), u, [material], bcs=bcs)
+    assert few.assembly.startswith("DOLFINx: not supported: a virtual work that does not stand")
+    monkeypatch.setattr(room, "LEAST_POINTS", 1)
+    problem = EquilibriumProblem(curved + material.virtual_work(v), u, [material], bcs=bcs)
+    assert problem.assembly == "DOLFINx: not supported: second gradients of displacement or test function."
+
+
 @pytest.mark.parametrize("case", ["field", "tetrahedra", "small"])
 def test_same_iterations_and_solution(cube, case: str) -> None:
     """Dirichlet values that move, a traction, orientations: through load steps."""

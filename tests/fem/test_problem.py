@@ -260,6 +260,32 @@ def test_nothing_holds_the_body(cube, cubic_law):
     assert EquilibriumProblem(residual, u, [material]).solve().iterations == 0
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3])
+@pytest.mark.parametrize("cell", ["hexahedron", "tetrahedron"])
+def test_the_default_rule_leaves_rigid_motions_alone_without_stiffness(cube, cubic_law, cell, degree):
+    u, _, _ = cube((1, 1, 1), cell, degree)
+    material = QuadratureMaterial(cubic_law(strain_measure="small"), u, kinematics="small")
+    problem = problem_of(u, material, [], assembly="forms")
+    problem._assembly.set_matrix(problem._matrix)
+    values = np.linalg.eigvalsh(problem._matrix.convert("dense").getDenseArray())
+    assert np.count_nonzero(values < 1e-10 * values[-1]) == 6
+
+
+def test_a_rule_of_few_points_is_refused(cube, cubic_law):
+    """2 × 2 × 2 points leave 27 ways in which a hexahedron of degree 2 can deform without stiffness."""
+    u, left, _ = cube((1, 1, 1), degree=2)
+    coarse = QuadratureMaterial(cubic_law(), u, degree=2)
+    with pytest.raises(ValueError, match=r"\(of its 81 unknowns 75\), got 6 strains at each of 8 points .*degree=4"):
+        problem_of(u, coarse, [])
+    v = ufl.TestFunction(u.function_space)
+    # with springs on the same cells it is one's own affair
+    EquilibriumProblem(coarse.virtual_work(v) + ufl.dot(u, v) * coarse.dx, u, [coarse])
+    # FFCx cannot take two rules there, and says so in a riddle
+    fine = QuadratureMaterial(cubic_law(), u)
+    with pytest.raises(ValueError, match="same cells under one quadrature rule, got degrees 2 and 4"):
+        EquilibriumProblem(coarse.virtual_work(v) + fine.virtual_work(v), u, [coarse, fine])
+
+
 def test_forms_that_do_not_fit(cube, cubic_law):
     u, left, right = cube(shape=(1, 1, 1))
     material = QuadratureMaterial(cubic_law(), u)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import ufl
 from dolfinx import fem as dfem
+from dolfinx.mesh import exterior_facet_indices
 from mpi4py import MPI
 
 from constitutive import PolynomialLaw
 from crystals import PointGroup
-from fem import EquilibriumProblem, QuadratureMaterial, read_mesh
+from crystals.mandel import to_mandel
+from fem import EquilibriumProblem, QuadratureMaterial, read_mesh, write_xdmf
 from fem.dolfinx_versions import compile_form, lagrange_space
 
 VTK_HEXAHEDRON = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)]
@@ -190,6 +192,111 @@ def test_two_laws_by_name(tmp_path, kind):
     assert values.norm() < 1e-12 * problem._matrix.norm()
 
 
+#: meshio's second-order cells: the pairs of corners between which VTK's further nodes lie, then their faces
+SECOND = {
+    "triangle6": [(0, 1), (1, 2), (2, 0)],
+    "quad8": [(0, 1), (1, 2), (2, 3), (3, 0)],
+    "tetra10": [(0, 1), (1, 2), (2, 0), (0, 3), (1, 3), (2, 3)],
+    "hexahedron20": [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7)],
+    "line3": [(0, 1)],
+}
+CURVED = {"triangle": "triangle6", "quad": "quad8", "tetra": "tetra10", "hexahedron": "hexahedron20", "line": "line3"}
+SECOND["quad9"] = [*SECOND["quad8"], (0, 1, 2, 3)]
+SECOND["hexahedron27"] = [*SECOND["hexahedron20"], (0, 3, 7, 4), (1, 2, 6, 5), (0, 1, 5, 4), (3, 2, 6, 7), (0, 1, 2, 3),
+                          (4, 5, 6, 7), tuple(range(8))]  # fmt: skip
+
+
+def curved(kind, bent, whole=False):
+    """The bar with nodes between its corners, all moved by `bent`, a quadratic function of the place."""
+    mesh = bar(kind)
+    points, number, cells = list(mesh.points), {}, []
+    for block in mesh.cells:
+        name = CURVED.get(block.type, block.type)
+        if whole:
+            name = {"quad8": "quad9", "hexahedron20": "hexahedron27"}.get(name, name)
+        rows = []
+        for row in block.data.tolist():
+            extra = []
+            for corners in SECOND.get(name, []):
+                key = tuple(sorted(row[k] for k in corners))
+                if key not in number:
+                    number[key] = len(points)
+                    points.append(mesh.points[list(key)].mean(axis=0))
+                extra.append(number[key])
+            rows.append([*row, *extra])
+        cells.append((name, np.array(rows)))
+    return meshio.Mesh(bent(np.array(points)), cells, cell_data=mesh.cell_data, field_data=mesh.field_data)
+
+
+def arc(points):
+    """A bend whose neutral line is a parabola, quadratic in x and in y."""
+    x, y, z = points.T
+    return np.stack([x + 0.1 * x * y, y - 0.05 * x**2 + 0.04 * x * y, z], axis=1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("kind", ["hexahedron", "tetra", "quad", "triangle"])
+def test_second_order_cells(tmp_path, kind, whole):
+    """Curved edges are kept: volumes and areas of a quadratic map, exactly; parts are found by their names."""
+    path = tmp_path / "curved.msh"
+    meshio.write(path, curved(kind, arc, whole), file_format="gmsh22", binary=False)
+    part = read_mesh(path)
+    dim = part.mesh.topology.dim
+
+    def exact(low, high):  # the integral of det ∂arc/∂x = (1 + 0.1 y)(1 + 0.04 x) + 0.1 x (0.1 x − 0.04 y)
+        x, y = np.polynomial.legendre.leggauss(6)
+        x, y = low + (high - low) * (x[:, None] + 1) / 2, (x[None, :] + 1) / 2
+        weight = np.polynomial.legendre.leggauss(6)[1]
+        density = (1 + 0.1 * y) * (1 + 0.04 * x) + 0.1 * x * (0.1 * x - 0.04 * y)
+        return float(weight @ density @ weight) * (high - low) / 4
+
+    for name, ends in (("soft", (0.0, 1.0)), ("stiff", (1.0, 3.0))):
+        # a bilinear term in each direction is more than the edges of a simplex follow
+        close = 1e-12 if kind in ("hexahedron", "quad") else 2e-3
+        assert size(part, name) == pytest.approx(exact(*ends), rel=close)
+    assert size(part, "left") == pytest.approx(1.0, rel=1e-12)
+    # negative control: straight edges have another volume
+    path = tmp_path / "straight.msh"
+    straight = bar(kind)
+    straight.points = arc(straight.points)
+    meshio.write(path, straight, file_format="gmsh22", binary=False)
+    assert abs(size(read_mesh(path), "stiff") / size(part, "stiff") - 1) > 1e-4
+    assert len(part.dofs(lagrange_space(part.mesh, "CG", 2, (dim,)), "right")) > 2
+
+
+@pytest.mark.parametrize("kind", ["hexahedron", "tetra"])
+def test_a_curved_body_bears_a_patch_test(tmp_path, kind):
+    """Held on its surface as a uniform strain has it, the stress is that of the law, by kernels as by forms; Abaqus names."""
+    path = tmp_path / "curved.inp"
+    mesh = curved(kind, arc)
+    meshio.write(path, meshio.Mesh(mesh.points, [cell for cell in mesh.cells if cell.dim == 3]))
+    assert {"tetra": "C3D10", "hexahedron": "C3D20"}[kind] in path.read_text()
+    part = read_mesh(path)
+    space = lagrange_space(part.mesh, "CG", 2, (3,))
+    gradient = np.array([[0.02, 0.01, 0.0], [-0.01, 0.015, 0.02], [0.01, 0.0, -0.01]])
+    given, u, v = dfem.Function(space), dfem.Function(space), ufl.TestFunction(space)
+    given.interpolate(lambda x: gradient @ x)
+    part.mesh.topology.create_connectivity(2, 3)
+    facets = exterior_facet_indices(part.mesh.topology)
+    bcs = [dfem.dirichletbc(given, dfem.locate_dofs_topological(space, 2, facets))]
+    law = PolynomialLaw(PointGroup("m-3m"), 2, np.diag([100.0] * 3 + [60.0] * 3))
+    deformation = np.eye(3) + gradient
+    strain = to_mandel(0.5 * (deformation.T @ deformation - np.eye(3)))
+    for assembly in ("auto", "forms", "fused"):
+        u.x.array[:] = 0.0
+        material = QuadratureMaterial(law, u)
+        problem = EquilibriumProblem(material.virtual_work(v), u, [material], bcs=bcs, assembly=assembly)
+        problem.solve()
+        assert problem.assembly.startswith("DOLFINx" if assembly == "forms" else "element kernels in C")
+        np.testing.assert_allclose(material.strain, np.broadcast_to(strain, material.strain.shape), atol=1e-12)
+    np.testing.assert_allclose(u.x.array, given.x.array, atol=1e-12)
+    write_xdmf(tmp_path / "shown.xdmf", u, [material.project("von_mises")])
+    shown = meshio.read(tmp_path / "shown.xdmf")
+    assert shown.cells[0].type == {"tetra": "tetra10", "hexahedron": "hexahedron27"}[kind]
+    moved = shown.point_data["displacement"]
+    np.testing.assert_allclose(moved, shown.points @ gradient.T, atol=1e-12)
+
+
 def test_mistakes_have_names(tmp_path):
     part = read_mesh(written(tmp_path, "hexahedron", "gmsh22"))
     with pytest.raises(ValueError, match=r"name of a volume \('soft', 'stiff'\), got 'left'"):
@@ -228,8 +335,8 @@ def test_mistakes_have_names(tmp_path):
         read_mesh(save(np.array([[good.cells[0].data[0][k] for k in (0, 1, 6, 7)]]), 9))
     with pytest.raises(ValueError, match="Not supported: .*mixed meshes"):
         read_mesh(save(good.cells[0].data[:1, [0, 1, 2, 6]], 9, "tetra"))
-    with pytest.raises(ValueError, match="got triangle6. Not supported"):
-        read_mesh(save(np.zeros((1, 6), dtype=int), 9, "triangle6"))
+    with pytest.raises(ValueError, match="first or second order .*, got triangle10. Not supported"):
+        read_mesh(save(np.zeros((1, 10), dtype=int), 9, "triangle10"))
 
 
 def test_groups_that_overlap_are_refused(tmp_path):
