@@ -7,6 +7,19 @@ Strain goes in as Green–Lagrange Mandel vectors (11 22 33 23 13 12, shear time
 Piola–Kirchhoff stress and its consistent tangent come out. `import constitutive` needs neither DOLFINx nor MPI.
 """
 
+try:
+    import crystals as _crystals
+
+    _found = f"that of {_crystals.__file__}"
+    _own = vars(_crystals).get("BELONGS_TO") == "constitutive"
+except ImportError as _error:
+    _found, _own = f"an import that fails ({_error})", False
+if not _own:
+    raise ImportError(
+        f"constitutive: expected its own package `crystals`, got {_found}. PyPI has an unrelated package of that name: "
+        "`pip uninstall crystals`, then install constitutive again."
+    )
+
 from .audit import Audit, audit
 from .bounds import hashin_shtrikman
 from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli, moduli_of_crystals

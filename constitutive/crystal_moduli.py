@@ -21,9 +21,11 @@ from safetensors.torch import save_file
 from crystals import moduli
 from crystals.descriptors import CUTOFF
 from crystals.elastic_constants import elastic_constants
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.mandel import stiffness_to_voigt
 from crystals.neighbours import Neighbours
+from crystals.notebook import stiffness_html
 from crystals.pair_sums import lattice_sums
 from crystals.rotations import mandel_rotation
 from crystals.structures import Symmetrised, as_atoms, symmetrised
@@ -153,6 +155,25 @@ class CrystalModuli:
     def elastic_constants(self) -> dict[str, float]:
         """Independent constants of the class by their Voigt names, in the standard frame, GPa."""
         return elastic_constants(self.stiffness, self.group)
+
+    def __repr__(self) -> str:
+        return (
+            f"CrystalModuli({self.formula}, {self.group.symbol!r}, K={self.bulk:.1f} ± {self.bulk_std:.1f} "
+            f"G={self.shear:.1f} ± {self.shear_std:.1f} GPa)"
+        )
+
+    def elastic_tensor(self) -> Any:
+        """The stiffness as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the same frame."""
+        return elastic_tensor(self.stiffness, "GPa")
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("point group", self.group.symbol),
+            ("bulk, 90 %", f"{self.bulk_interval[0]:.1f} … {self.bulk_interval[1]:.1f} GPa"),
+            ("shear, 90 %", f"{self.shear_interval[0]:.1f} … {self.shear_interval[1]:.1f} GPa"),
+            *(("note", note) for note in self.notes),
+        ]
+        return stiffness_html(self.formula, facts, self.stiffness, "GPa")
 
     def __str__(self) -> str:
         constants = "  ".join(f"{name} {value:.1f}" for name, value in self.elastic_constants().items())

@@ -18,9 +18,11 @@ import torch
 from scipy.stats import t as student
 
 from crystals import moduli as averages
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.mandel import IDENTITY, stiffness_to_voigt
 from crystals.microstructure import Microstructure
+from crystals.notebook import stiffness_html
 from crystals.record import hdf5_bytes
 from crystals.rotations import rotate_matrix
 from crystals.voxel_files import SUFFIXES, read_image
@@ -213,6 +215,26 @@ class ModuliResult:
         from .moduli_picture import draw
 
         draw(self, Path(path))
+
+    def __repr__(self) -> str:
+        try:
+            mean = " ".join(f"{name}={self.isotropic[name]:.4g}" for name in ("E", "K", "G"))
+        except ValueError:
+            mean = "no stiffness in some direction,"
+        return f"ModuliResult({self.image.name}, {mean} {self.units}, bracket {_percent(self.width)}, gear {self.gear})"
+
+    def elastic_tensor(self) -> Any:
+        """The stiffness as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the same frame."""
+        return elastic_tensor(self.stiffness, self.units)
+
+    def _repr_html_(self) -> str:
+        kind = "certified" if self.certified else "upper bound certified, lower estimated"
+        facts = [
+            ("image", f"{self.image.name}, {' × '.join(map(str, self.image.shape))} voxels"),
+            ("bracket", f"{_percent(self.width)} of the stiffness, {kind}; gear {self.gear}"),
+            *(("note", note) for note in self.notes),
+        ]
+        return stiffness_html("effective stiffness", facts, self.stiffness, self.units)
 
     def __str__(self) -> str:
         unit = self.units

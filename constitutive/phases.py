@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from crystals.elastic_constants import stiffness_from_constants
+from crystals.exchange import as_stiffness
 from crystals.groups import POINT_GROUPS, PointGroup
 from crystals.mandel import IDENTITY
 from crystals.rotations import rotate_matrix, rotation_from_bunge
@@ -125,10 +126,10 @@ def phase_stiffness(where: str, material: Any) -> np.ndarray | None:
         constants = {str(name): value for name, value in material.items() if name != "class"}
         return _from_constants(where, {name: float(value) for name, value in constants.items()}, material.get("class"))
     array = np.asarray(material)
-    if array.dtype.kind in "fiu" and array.shape == (6, 6):
-        return array.astype(float)
+    if array.dtype.kind in "fiu" and array.shape in ((6, 6), (3, 3, 3, 3)):
+        return as_stiffness(where, array)
     raise TypeError(
-        f"{where}: expected {_FORMS}, a Law, a dict or a Mandel matrix (6, 6), got {type(material).__name__}."
+        f"{where}: expected {_FORMS}, a Law, a dict, a Mandel matrix (6, 6) or an ElasticTensor, got {type(material).__name__}."
     )
 
 

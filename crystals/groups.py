@@ -504,3 +504,8 @@ class PointGroup:
         size = f"{len(self.operations)} operations" if self.is_finite else "infinite"
         turned = "" if np.allclose(self.frame, np.eye(3)) else ", frame turned"
         return f"PointGroup({self.symbol!r}, {self.system}, {size}, Laue class {self.laue.symbol}{turned})"
+
+    def _repr_html_(self) -> str:
+        from .notebook import group_html  # which knows groups
+
+        return group_html(self)

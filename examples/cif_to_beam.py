@@ -87,10 +87,10 @@ def bend(law: constitutive.Law, orientation: np.ndarray, force: float, cells: tu
 
 
 def picture(result: Any, rows: dict[str, dict[str, float]], shapes: dict[str, np.ndarray], path: Path) -> None:
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.0), layout="constrained")
+    figure, (empty, middle, right) = plt.subplots(1, 3, figsize=(13, 4.0), layout="constrained")
     angle = np.linspace(0.0, 2.0 * np.pi, 361)
-    left.remove()
-    left = figure.add_subplot(1, 3, 1, projection="polar")
+    empty.remove()
+    left: Any = figure.add_subplot(1, 3, 1, projection="polar")
     left.plot(angle, result.young(np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)))
     left.set_title(f"{result.formula}: Young's modulus\nin the plane (001), GPa")
     left.set_rlabel_position(90)

@@ -73,7 +73,7 @@ def pull(law: Law, angle: float, stretch: float, steps: int) -> tuple[np.ndarray
     space = lagrange_space(strip, "CG", 1, (3,))
     u, v = dfem.Function(space), ufl.TestFunction(space)
     # fibres at +angle from the pulled axis: the crystal's x axis is turned by it
-    orientation = rotation_about([0.0, 0.0, 1.0], np.radians(angle))
+    orientation = rotation_about(np.array([0.0, 0.0, 1.0]), np.radians(angle))
     material = QuadratureMaterial(law, u, degree=2, orientation=orientation)
     moved = dfem.Constant(strip, 0.0)
 

@@ -21,10 +21,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import ufl
+import ufl as _ufl
 from dolfinx import fem as dfem
 from dolfinx import mesh
-from dolfinx.fem import petsc
+from dolfinx.fem import petsc as _assembly
 from mpi4py import MPI
 from petsc4py import PETSc as _petsc
 
@@ -37,9 +37,12 @@ from fem.dolfinx_versions import VERSION, lagrange_space, quadrature_space
 from fem.external_operator import external_function
 from fem.kinematics import strain_ufl, strain_variation_ufl
 
+# names and signatures of DOLFINx 0.10 and later, which the type checker of another version does not know
 PETSc: Any = _petsc
+petsc: Any = _assembly
+ufl: Any = _ufl
 STRETCH = 0.03
-TURN = rotation_about([1.0, 2.0, -0.5], 0.7)  # Q: crystal → sample
+TURN = rotation_about(np.array([1.0, 2.0, -0.5]), 0.7)  # Q: crystal → sample
 
 
 def copper() -> PolynomialLaw:
@@ -123,7 +126,7 @@ def main(out: Path = Path("out/external_operator"), cells: int = 6) -> dict[str,
 
     figure, axes = plt.subplots(figsize=(5.6, 4.0), layout="constrained")
     axes.semilogy(norms, "o-")
-    axes.set(xlabel="Newton iteration", ylabel="norm of the residual, GPa·length²",
+    axes.set(xticks=range(len(norms)), xlabel="Newton iteration", ylabel="norm of the residual, GPa·length²",
              title=f"difference from QuadratureMaterial {difference:.0e}")  # fmt: skip
     figure.savefig(out / "external_operator.png", dpi=110)
     plt.close(figure)

@@ -64,8 +64,9 @@ def bend(
     facets = mesh.locate_entities_boundary(beam, 2, lambda x: np.isclose(x[0], size[0]))
     end = mesh.meshtags(beam, 2, np.sort(facets), np.full(len(facets), 1, dtype=np.int32))
     traction = dfem.Constant(beam, np.array([0.0, 0.0, force / (size[1] * size[2])]))
-    residual = -ufl.inner(traction, v) * ufl.Measure("ds", domain=beam, subdomain_data=end)(1)
-    for material in materials:
+    force_side = ufl.Measure("ds", domain=beam, subdomain_data=end)(1)
+    residual = materials[0].virtual_work(v) - ufl.inner(traction, v) * force_side
+    for material in materials[1:]:
         residual += material.virtual_work(v)
 
     def held(axis: int, where: Any) -> Any:

@@ -47,7 +47,8 @@ def write_states(path: Path, number: int, seed: int) -> Atoms:
         frame = reference.copy()
         frame.set_cell(reference.cell.array @ stretch.T, scale_atoms=True)
         frame.calc = factory()
-        frame.get_stress(), frame.get_forces()  # computed once, and written with the frame
+        frame.get_forces()  # computed here, and written with the frame
+        frame.get_stress()
         frames.append(frame)
     write(path, frames, format="extxyz")
     return reference

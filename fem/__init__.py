@@ -28,7 +28,7 @@ from .arc_length import ArcStep, arc_length_steps
 from .diagnosis import NotConverged, OutOfRange
 from .material import QuadratureMaterial
 from .orientation import orientation_from_voxels
-from .output import write_points, write_vtx, write_xdmf
+from .output import as_meshio, write_points, write_vtx, write_xdmf
 from .problem import EquilibriumProblem, Solution
 from .rank_errors import end_together
 from .steps import Step
@@ -44,6 +44,7 @@ __all__ = [
     "Step",
     "TaggedMesh",
     "arc_length_steps",
+    "as_meshio",
     "orientation_from_voxels",
     "read_mesh",
     "write_points",

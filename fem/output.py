@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import h5py as _h5py
+import meshio
 import numpy as np
 from dolfinx import fem, io
 
 from constitutive.laws.history import HistoryLaw
 
 from . import dolfinx_versions as versions
+from .cell_shapes import SHAPES
 from .fields import field_values
 
 if TYPE_CHECKING:
@@ -75,6 +77,52 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
     if mesh.comm.rank == 0:
         _as_one_grid(path, time)
     mesh.comm.barrier()
+
+
+def as_meshio(u: Any, fields: Sequence[Any] = ()) -> meshio.Mesh:
+    """The mesh in its reference configuration as a meshio mesh, with the displacement at its corners and cell fields.
+
+    Parameters
+    ----------
+    u : Function
+        Displacement; one of higher degree is interpolated to degree 1. In point_data 'displacement' (points, dim).
+    fields : sequence of Function
+        Constant in each cell, as `QuadratureMaterial.project` gives them. In cell_data, (cells,) or (cells, values).
+
+    Returns
+    -------
+    meshio.Mesh
+        First-order cells with their corners in VTK's order, curved edges drawn straight; `read_mesh` takes it back.
+
+    Raises
+    ------
+    ValueError
+        On more than one rank, and for fields that are not constant in each cell.
+    """
+    where, mesh = "as_meshio", u.function_space.mesh
+    if mesh.comm.size > 1:
+        raise ValueError(f"{where}: expected one rank, got {mesh.comm.size}. Write the fields with write_xdmf.")
+    space = versions.lagrange_space(mesh, "CG", 1, tuple(u.ufl_shape))
+    displacement = fem.Function(space)
+    displacement.interpolate(u)
+    cells = versions.cell_dofs(space)
+    kind = mesh.topology.cell_type.name
+    name, shape = next((name, shape) for name, shape in SHAPES.items() if shape.cell == kind and shape.degree == 1)
+    order = np.argsort(shape.order)
+    data = {}
+    for field in fields:
+        dofs = versions.cell_dofs(field.function_space)
+        if dofs.shape[1] != 1:
+            raise ValueError(
+                f"{where}: expected fields that are constant in each cell, got {field.name!r} with {dofs.shape[1]} values a "
+                "cell. material.project makes such."
+            )
+        values = field.x.array.reshape(len(dofs), -1)[dofs[:, 0]]
+        data[field.name] = [values[:, 0] if values.shape[1] == 1 else values]
+    return meshio.Mesh(
+        space.tabulate_dof_coordinates(), [(name, cells[:, order])], cell_data=data,
+        point_data={"displacement": displacement.x.array.reshape(-1, space.dofmap.index_map_bs)},
+    )  # fmt: skip
 
 
 def write_vtx(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None = None) -> None:

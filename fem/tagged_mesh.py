@@ -143,8 +143,8 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
 
     Parameters
     ----------
-    path : str or Path
-        '.msh', '.inp', '.vtu', '.xdmf', ….
+    path : str, Path or meshio.Mesh
+        '.msh', '.inp', '.vtu', '.xdmf', …; or what meshio has read or made, which only rank 0's matters.
     tags : str, optional
         Name of integer cell data whose values above 0 are the tags; their parts are called 'volume 1', 'surface 3' and so
         on, as gmsh's groups without names.
@@ -168,7 +168,7 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     failure: Exception | None = None
     if comm.rank == 0:
         try:
-            found = _read(Path(path), tags)
+            found = _understood(path if isinstance(path, meshio.Mesh) else _read(Path(path)), tags)
         except (OSError, ValueError) as error:
             failure = error
     failure = comm.bcast(failure, root=0)
@@ -184,16 +184,20 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
     return TaggedMesh(domain, {d: _tags(domain, d, *parts[d]) for d in sorted(parts)}, names, node_sets)
 
 
-def _read(path: Path, tags: str | None) -> _File:
+def _read(path: Path) -> meshio.Mesh:
     where = "read_mesh"
     if not path.is_file():
         raise OSError(f"{where}: expected a mesh file, got {str(path)!r}, which is none.")
     try:
-        found = meshio.read(path)
+        return meshio.read(path)
     except (Exception, SystemExit) as error:  # meshio leaves the program for formats it does not know
         raise OSError(
             f"{where}: expected a file that meshio reads, got {str(path)!r}: {error}. Check its format."
         ) from error
+
+
+def _understood(found: meshio.Mesh, tags: str | None) -> _File:
+    where = "read_mesh"
     others = sorted({block.type for block in found.cells} - set(SHAPES))
     if others:
         raise ValueError(

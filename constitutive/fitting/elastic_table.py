@@ -13,9 +13,11 @@ import numpy as np
 from crystals import mandel
 from crystals.dataset import StrainData
 from crystals.elastic_constants import elastic_constants, independent_constants, stiffness_from_constants
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
 from crystals.invariants import invariant_count, invariant_polynomials
 from crystals.moduli import hill_average, is_stable, reuss_average, universal_anisotropy, voigt_average
+from crystals.notebook import stiffness_html
 
 from .least_squares import PolynomialFit
 
@@ -63,6 +65,25 @@ class ElasticTable:
     held_out: float
     states: int
     units: str
+
+    def __repr__(self) -> str:
+        names = " ".join(f"{name}={value:.1f}±{error:.1f}" for name, (value, error) in self.constants[2].items())
+        return f"ElasticTable({self.group.symbol!r}, {names} {self.units}, {self.states} states)"
+
+    def elastic_tensor(self) -> Any:
+        """The stiffness as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the same frame."""
+        return elastic_tensor(self.stiffness, self.units)
+
+    def _repr_html_(self) -> str:
+        facts = [("point group", self.group.symbol), ("states", str(self.states)),
+                 ("stress error, states left out", f"{100 * self.held_out:.2g} %")]  # fmt: skip
+        for order, values in self.constants.items():
+            digits = 2 if order == 2 else 0
+            row = ", ".join(
+                f"{name} {value:.{digits}f} ± {error:.{digits}f}" for name, (value, error) in values.items()
+            )
+            facts.append((f"order {order}, {self.units}", row))
+        return stiffness_html("elastic constants", facts, self.stiffness, self.units)
 
     def __str__(self) -> str:
         lines = [

@@ -10,7 +10,9 @@ import torch
 
 from crystals import mandel
 from crystals.elastic_constants import constants_to_voigt, elastic_constants
+from crystals.exchange import elastic_tensor
 from crystals.groups import PointGroup
+from crystals.notebook import stiffness_html
 from crystals.rotations import check_rotation
 
 from .brugger import brugger_constants
@@ -392,6 +394,22 @@ class Law(torch.nn.Module, ABC):
         if self.metadata.get("kind", "unknown") != "unknown":
             parts.append(str(self.metadata["kind"]))
         return f"{type(self).__name__}({self.group.symbol!r}, {', '.join(parts)})"
+
+    def elastic_tensor(self) -> Any:
+        """`stiffness` as pymatgen's `ElasticTensor` (3, 3, 3, 3), GPa, in the law's frame."""
+        return elastic_tensor(self.stiffness(), self.units)
+
+    def _repr_html_(self) -> str:
+        fit = self.metadata.get("fit", {})
+        facts = [
+            ("point group", self.group.symbol),
+            ("strain", f"{self.strain_measure.replace('_', '–')}, |E| ≤ {self.max_strain:.3g}"),
+        ]
+        if "held_out_stress_error" in fit:
+            facts.append(("held-out stress error", f"{100 * fit['held_out_stress_error']:.2g} %"))
+        if "kind" in self.metadata:
+            facts.append(("data", str(self.metadata["kind"])))
+        return stiffness_html(type(self).__name__, facts, self.stiffness(), self.units)
 
     def save(self, path: Any) -> None:
         """Write the law file (see `constitutive.storage`)."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crystals import mandel
+from crystals.exchange import as_stiffness
 from crystals.groups import PointGroup
 from crystals.invariants import Polynomials, invariant_polynomials, invariant_tensors
 from crystals.rotations import mandel_rotation
@@ -181,8 +182,9 @@ class PolynomialLaw(PrecomputedLaw[PolynomialMap]):
         Symmetry, in the frame of the strains.
     order : int
         Highest order of elastic constants, 2 to 6.
-    stiffness : (6, 6)
-        C(0), Mandel, in `units`, frame of the strains. Only its invariant part is used; it must be positive definite.
+    stiffness : (6, 6), or pymatgen ElasticTensor
+        C(0), Mandel (or the full tensor (3, 3, 3, 3)), in `units`, frame of the strains.
+        Only its invariant part is used; it must be positive definite.
     coefficients : (b,), optional
         Coefficient of each polynomial of `higher_order_polynomials`, in `units`; zero by default.
     units, max_strain, strain_measure
@@ -215,9 +217,7 @@ class PolynomialLaw(PrecomputedLaw[PolynomialMap]):
                 f"PolynomialLaw: expected {len(self.polynomials)} coefficients for {group.symbol} to order {order}, "
                 f"got shape {c.shape}."
             )
-        stiffness = np.asarray(stiffness, dtype=float)
-        if stiffness.shape != (6, 6):
-            raise ValueError(f"PolynomialLaw: expected stiffness of shape (6, 6), Mandel, got {stiffness.shape}.")
+        stiffness = as_stiffness("PolynomialLaw", stiffness)
         self.register_buffer("constants", torch.from_numpy(check_stiffness("PolynomialLaw", group, stiffness)))
         self.register_buffer("coefficients", torch.from_numpy(c))
         self.register_buffer("turn", frame_rotation(group), persistent=False)
