@@ -376,7 +376,7 @@ def _of_batch(crystals: list[Symmetrised], ensemble: CrystalEnsemble) -> list[Cr
         # networks have not learned what stands for an element they never saw; the process reads its properties alone
         strange = np.array([bool(_unknown(crystal, about)) for crystal in crystals])[:, None]
         projected = _scaled_to(projected, np.where(strange, known, share * known + (1.0 - share) * own))
-    if "calibration" in about:
+    if "calibration" in about and ("process_share" in about) == (ensemble.process is not None):
         near, wide = (a + b * apart for a, b in (np.array(about["calibration"][level]) for level in ("68", "90")))
     else:
         near = np.sqrt(np.square(about["log_error"]) + apart**2)
