@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +39,8 @@ _MODELS = Path(__file__).parent / "models"
 #: The model that answers where none is named: K and G of binary compounds (recipe in data/README.md).
 DEFAULT_MODEL = _MODELS / "binary_moduli.safetensors"
 _CONTENT = "constitutive crystal networks"
+#: Sites in a batch from which on it is full: a thousand bonds take about a megabyte.
+_SITES = 512
 _STRUCTURES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".xsf", ".cell", ".res", ".gen", ".traj")
 
 
@@ -372,9 +373,14 @@ def moduli_of_crystals(
     for.
     """
     ensemble = model if isinstance(model, CrystalEnsemble) else _read(DEFAULT_MODEL if model is None else model)
-    pending = iter(structures)
-    while some := list(itertools.islice(pending, batch)):
-        yield from _of_batch([symmetrised(one, symprec) for one in some], ensemble)
+    some: list[Symmetrised] = []
+    for structure in structures:
+        some.append(symmetrised(structure, symprec))
+        if len(some) == batch or sum(len(crystal.atoms) for crystal in some) >= _SITES:
+            yield from _of_batch(some, ensemble)
+            some = []
+    if some:
+        yield from _of_batch(some, ensemble)
 
 
 def _of_batch(crystals: list[Symmetrised], ensemble: CrystalEnsemble) -> list[CrystalModuli]:
@@ -398,7 +404,7 @@ def _of_batch(crystals: list[Symmetrised], ensemble: CrystalEnsemble) -> list[Cr
         # networks have not learned what stands for an element they never saw; the process reads its properties alone
         strange = np.array([bool(_unknown(crystal, about)) for crystal in crystals])[:, None]
         projected = _scaled_to(projected, np.where(strange, known, share * known + (1.0 - share) * own))
-    if "calibration" in about:
+    if "calibration" in about and ("process_share" in about) == (ensemble.process is not None):
         near, wide = (a + b * apart for a, b in (np.array(about["calibration"][level]) for level in ("68", "90")))
     else:
         near = np.sqrt(np.square(about["log_error"]) + apart**2)

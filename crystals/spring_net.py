@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ _PLACES = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 
 
 def spring_moduli(
-    bonds: Neighbours, strengths: Mapping[Hashable, np.ndarray], springs: Sequence[tuple[Hashable, float]]
+    bonds: Neighbours, strengths: Mapping[Any, np.ndarray], springs: Sequence[tuple[Any, float]]
 ) -> np.ndarray:
     """What nets of springs say of the moduli of k crystals.
 

@@ -34,7 +34,8 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
                 f"as_atoms: expected a structure file, got {str(path)!r}, which does not exist. Check the path."
             )
         try:
-            found = read_with_ase(path)
+            # where the name says it, ASE need not look for itself
+            found = read_with_ase(path, format="cif" if path.suffix.lower() == ".cif" else None)
         except Exception as error:
             raise ValueError(
                 f"as_atoms: expected a structure that ASE can read (CIF, POSCAR, extended XYZ), got {str(path)!r}: "

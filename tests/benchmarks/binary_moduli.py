@@ -23,7 +23,6 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,13 @@ from moduli_rivals import BondBatch, BondNetwork, Bonds, Composition
 from safetensors.torch import load_file, save_file
 
 from constitutive.crystal_graph import CrystalBatch, CrystalNetwork, bulk_and_shear
-from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli, moduli_of_crystals
+from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble
 from constitutive.fitting.crystal_fit import moduli_loss, train_network
 from constitutive.fitting.process_fit import fit_process
 from constitutive.moduli_process import crystal_row
 from crystals.elements import element_properties
 from crystals.pair_sums import PairSums, pair_sums
-from crystals.structures import standard_primitive, symmetrised
+from crystals.structures import standard_primitive
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "binary_bulk_shear_moduli.json.gz"
@@ -217,7 +216,9 @@ def errors(fold: int, moduli: np.ndarray, part: np.ndarray) -> tuple[np.ndarray,
 
 def calibration(folds: list[int], moduli: np.ndarray, part: np.ndarray, level: float) -> np.ndarray:
     """a, b (2, 2) for ln K and ln G: |error| ≤ a + b |process − network| for a share `level` of the crystals of some parts."""
-    missed, apart = (np.concatenate(values) for values in zip(*(errors(fold, moduli, part) for fold in folds), strict=True))
+    missed, apart = (
+        np.concatenate(values) for values in zip(*(errors(fold, moduli, part) for fold in folds), strict=True)
+    )
     return quantile_lines(missed, apart, level)
 
 

@@ -232,7 +232,9 @@ def calibration(networks: list[CrystalNetwork]) -> dict[str, Any]:
         for here, there in (parts, parts[::-1]):
             a, b = quantile_lines(*here, level)
             inside.append(there[0] <= a + b * there[1])
-        print(f"{level:.0%} interval of one set holds of the other (K, G): {np.concatenate(inside).mean(axis=0).round(3)}")
+        print(
+            f"{level:.0%} interval of one set holds of the other (K, G): {np.concatenate(inside).mean(axis=0).round(3)}"
+        )
     off, spread = (np.concatenate(values) for values in zip(*parts, strict=True))
     return {
         "log_error": np.quantile(off, 0.68, axis=0).tolist(),

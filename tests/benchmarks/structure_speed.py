@@ -58,7 +58,9 @@ def row(name: str, work: Callable[[], Any], count: int, passes: int = 5) -> None
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, one thread")
+    print(
+        f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, one thread"
+    )
     crystals = structures()
     ensemble = CrystalEnsemble.read(DEFAULT_MODEL)
     print(f"{len(crystals)} crystals of {ATOMS} atoms; {len(ensemble.networks)} networks and three Gaussian processes")
@@ -66,7 +68,11 @@ def main() -> None:
     # what is computed once in a process, such as the table of the elements, is not a crystal's time
     warm = Structure([[3.0, 0.2, 0.0], [0.0, 4.0, 0.3], [0.1, 0.0, 5.0]], ["Na", "Cl"], [[0, 0, 0], [0.4, 0.5, 0.6]])
     crystal_moduli(warm, model=ensemble)
-    row("all, from pymatgen Structures, in batches of 64", lambda: list(moduli_of_crystals(crystals, model=ensemble)), COUNT)
+    row(
+        "all, from pymatgen Structures, in batches of 64",
+        lambda: list(moduli_of_crystals(crystals, model=ensemble)),
+        COUNT,
+    )
     row("all, from pymatgen Structures, one at a time",
         lambda: [crystal_moduli(one, model=ensemble) for one in crystals[:64]], 64)  # fmt: skip
     with TemporaryDirectory() as folder:
@@ -79,7 +85,11 @@ def main() -> None:
                 lambda paths=paths: list(moduli_of_crystals(paths, model=ensemble)), COUNT)  # fmt: skip
             row(f"  of it reading ({name})", lambda paths=paths: [as_atoms(path) for path in paths], COUNT)
     print("parts, in batches of 64")
-    row("  symmetry (spglib; prototypes known after the first pass)", lambda: [symmetrised(one) for one in crystals], COUNT)
+    row(
+        "  symmetry (spglib; prototypes known after the first pass)",
+        lambda: [symmetrised(one) for one in crystals],
+        COUNT,
+    )
     cells = [symmetrised(one).atoms for one in crystals]
     parts = [cells[i : i + BATCH] for i in range(0, COUNT, BATCH)]
     row("  neighbours", lambda: [Neighbours.of(part, 6.0) for part in parts], COUNT)

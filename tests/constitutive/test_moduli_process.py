@@ -1,5 +1,7 @@
 """Gaussian processes for moduli: they learn, wrong labels do not spoil them, and a file holds all of them."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -73,9 +75,13 @@ def test_stiffness_has_the_moduli_of_both(shipped, name):
     assert both.bulk_interval[0] < both.bulk - both.bulk_std / 2 < both.bulk < both.bulk_interval[1]
 
 
-def test_many_are_as_one_by_one():
+@pytest.mark.parametrize("batch, sites", [(2, 512), (64, 5), (64, 512)])
+def test_many_are_as_one_by_one(monkeypatch, batch, sites):
+    """In batches by number, by size, and all in one; of cells of one atom and of many."""
+    # the package has a function of that name
+    monkeypatch.setattr(import_module("constitutive.crystal_moduli"), "_SITES", sites)
     structures = [*MATERIALS.values(), bulk("Cu", "fcc", a=3.6)]
-    for one, other in zip(moduli_of_crystals(structures, batch=2), map(crystal_moduli, structures), strict=True):
+    for one, other in zip(moduli_of_crystals(structures, batch=batch), map(crystal_moduli, structures), strict=True):
         np.testing.assert_allclose(one.stiffness, other.stiffness, rtol=1e-10, atol=1e-10)
         assert one.group == other.group and one.shear_interval == pytest.approx(other.shear_interval, rel=1e-10)
     assert "trained on crystals of 2 elements, not 1" in str(one)
