@@ -53,8 +53,8 @@ class Assembly:
 
     A virtual work that stands in the residual as `QuadratureMaterial.virtual_work` made it is ∫ S : δE dx; its element
     matrices are then known, and a kernel in C takes a fraction of the time of one derived from the form. Other integrals of
-    a stress (scaled, of P : ∇v, with mean dilatation) are derived at the points, see `fem.form_tangent`. All else (tractions,
-    springs, sections, and those other integrals where points are few) goes through DOLFINx.
+    a stress (scaled, of P : ∇v) are derived at the points, see `fem.form_tangent`. All else (tractions,
+    springs, sections, mean dilatation, and those other integrals where points are few) goes through DOLFINx.
 
     Parameters
     ----------
@@ -96,7 +96,8 @@ class Assembly:
                     f"{WHERE}: expected materials whose virtual work can be fused, for assembly='fused', got one that cannot: "
                     f"{reason} Leave assembly at 'auto'."
                 )
-            if reason and _large(material):
+            # the derivative of F̄ takes as long to tabulate as the matrix, and long to compile
+            if reason and material.mean_dilatation is None and _large(material):
                 left, part, reason = _by_form(rest, material, materials, trial)
                 tangents += [part.rest] if part is not None else []
             if part is not None and not reason:

@@ -97,10 +97,11 @@ class EquilibriumProblem:
         Prefix for options on the command line; unique by default.
     assembly : 'auto', 'forms' or 'fused'
         Who makes element matrices. 'auto': kernels in C for each virtual work that stands in `residual` as `virtual_work`
-        made it (three dimensions, Lagrange of degree 1 or 2), DOLFINx for the rest, and where there is no
-        compiler. 'forms': DOLFINx for all. 'fused': the law is evaluated inside the kernels as well, so that stress and
-        tangent are not stored while Newton iterates: less memory, about the same time; for laws that C knows. The
-        attribute `assembly` says what was taken.
+        made it (three dimensions, Lagrange of degree 1 or 2), and from 20,000 points on for other forms of a stress that a
+        user writes, see `fem.form_tangent`; DOLFINx for the rest, and where there is no compiler.
+        'forms': DOLFINx for all. 'fused': the law is evaluated inside the kernels as well, so that stress and tangent are
+        not stored while Newton iterates: less memory, about the same time; for laws that C knows. The attribute `assembly`
+        says what was taken.
 
     Raises
     ------

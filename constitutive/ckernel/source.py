@@ -150,6 +150,10 @@ def _outside(law: Law, frame: np.ndarray) -> str:
     for i, row in enumerate(np.where(np.abs(turn) < 1e-14 * np.abs(turn).max(), 0.0, turn).tolist()):
         terms = [f"{number(value)} * strain[{j}]" for j, value in enumerate(row) if value]
         lines.insert(i, f"    x[{i}] = {' + '.join(terms)};\n    size += x[{i}] * x[{i}];")
+    near = f"LANE(size, l) < {number(domain.safe_radius() ** 2)}"
+    lines.insert(
+        6, f"    for (int l = 0; l < LANES; l++)\n        near &= {near};\n    if (near)\n        return WHOLE(0);"
+    )
     inside = " & ".join(
         f"LESS({name} * {number(unit)}, ALL({number(np.nextafter(1.0, 2.0))}))"
         for name, unit in (("score", 1.0 / float(domain.limit)), ("size", REACH**-2))
@@ -157,6 +161,7 @@ def _outside(law: Law, frame: np.ndarray) -> str:
     return f"""static NOINLINE vi outside(const v *strain)
 {{
     v x[6], score = ALL(0.0), size = ALL(0.0);
+    int near = 1; /* all points so small that none can be outside */
 {chr(10).join(lines)}
     return ~({inside});
 }}
@@ -179,8 +184,8 @@ def _factored(whitening: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pivots.append(column)
     features[np.abs(features) < 1e-11] = 0.0
     # of the rows' values at the pivots
-    triangle = np.linalg.qr(whitening[:, pivots][:, ::-1], mode="r")[::-1, ::-1]
-    return features, np.tril(triangle)
+    triangle = np.asarray(np.linalg.qr(whitening[:, pivots][:, ::-1], mode="r"))
+    return features, np.tril(triangle[::-1, ::-1])
 
 
 def _table_rows(table: PolynomialMap) -> list[tuple[int, ...]]:

@@ -168,6 +168,48 @@ class Domain:
         whitening = np.linalg.solve(lower, basis.coefficients)
         return cls(*(torch.from_numpy(np.array(a)) for a in (turn, whitening, np.array(limit), basis.exponents)))
 
+    def safe_radius(self) -> float:
+        """|x| up to which every strain x (turned, over the largest training strain) is inside, whatever its direction.
+
+        An upper bound of Q over directions. The monomials of degree d, times √(d!/α!), are a vector of length |x|^d
+        (Bombieri's norm); of degree 2 and 3 the parts |x|² and |x|² x, of known size, are taken apart (harmonic
+        decomposition, n = 6: shares 1/6 and 3/8), so that Q = |Σ X_i z_i|² ≤ Σ ‖X_iᵀ X_j‖ |z_i| |z_j|.
+        """
+        exponents, whitening = self.exponents.cpu().numpy(), self.whitening.cpu().numpy()
+        degree = exponents.sum(axis=1)
+        if degree.max() > 3:
+            return 0.0
+        factorial = np.array([1.0, 1.0, 2.0, 6.0])
+        scaled = whitening / np.sqrt(factorial[degree] / factorial[exponents].prod(axis=1))
+        zero, one, two, three = (scaled[:, degree == d] for d in range(4))
+        linear = np.zeros((len(scaled), 6))
+        linear[:, exponents[degree == 1].argmax(axis=1)] = one
+        # |x|² and |x|² x among the monomials; what is not there in whole is not taken apart
+        square = np.any(exponents[degree == 2] == 2, axis=1) / np.sqrt(6.0)
+        square *= abs(square @ square - 1.0) < 1e-12
+        radial = np.zeros((three.shape[1], 6))
+        for row, powers in enumerate(exponents[degree == 3]):
+            for k in np.flatnonzero(powers):
+                rest = powers - np.eye(6, dtype=int)[k]
+                radial[row, k] = np.any(rest == 2) / np.sqrt(factorial[3] / factorial[powers].prod())
+        whole = np.abs((radial**2).sum(axis=0) - 8.0 / 3.0) < 1e-12
+        radial = np.where(whole, radial, 0.0) / np.sqrt(8.0 / 3.0)
+        mean, bent = two @ square, three @ radial
+        others = two - np.outer(mean, square), three - bent @ radial.T
+        # what was not taken apart is of full size
+        shares = 5.0 / 6.0 if square.any() else 1.0, 5.0 / 8.0 if whole.all() else 1.0
+        radius = 0.0
+        for r in 0.005 * np.arange(1, int(REACH / 0.005)):
+            parts = [zero + mean[:, None] * (r**2 / np.sqrt(6.0)), linear * r + bent * (np.sqrt(3.0 / 8.0) * r**3)]
+            parts += [rest * (np.sqrt(share) * r**d) for rest, share, d in zip(others, shares, (2, 3), strict=True)]
+            parts = [part for part in parts if part.size]
+            bound = sum(np.linalg.norm(left.T @ right, 2) for left in parts for right in parts)
+            # a margin for what lies between two of these radii
+            if not bound < 0.95 * float(self.limit):
+                break
+            radius = float(r)
+        return radius
+
     def score(self, strain: Any) -> Any:
         """Q(E) / limit, or (|E| / reach)² where that is larger, (n,) at strains (n, 6) in the law's frame: at most 1 inside.
 

@@ -112,3 +112,26 @@ def test_a_law_answers_from_its_domain_and_keeps_it(tmp_path: Path) -> None:
 def test_strains_that_tell_nothing_are_refused(strain: np.ndarray) -> None:
     with pytest.raises(ValueError, match="Domain.from_strains: expected"):
         Domain.from_strains(PointGroup("m-3m"), strain)
+
+
+@pytest.mark.parametrize("symbol", ["-1", "mmm", "4/m", "-3", "m-3m", "∞∞m"])
+@pytest.mark.parametrize("scattered", [False, True])
+def test_no_strain_within_the_safe_radius_is_outside(symbol: str, scattered: bool) -> None:
+    """Random directions, then the worst of them improved; and the radius is no empty promise."""
+    generator = np.random.default_rng(8)
+    group = PointGroup(symbol, random_rotations(1, generator)[0])
+    strain = plan_strains(1024, 0.08, 1)[generator.permutation(1024)[:200]]
+    if scattered:  # few directions, unequal sizes
+        strain = strain * [1.0, 0.2, 0.4, 1.0, 0.1, 1.5]
+    domain = Domain.from_strains(group, strain)
+    radius = domain.safe_radius()
+    assert radius > (0.1 if scattered else 0.5)
+    size = radius * np.linalg.norm(strain, axis=1).max()
+    at = generator.normal(size=(20000, 6))
+    for spread in (0.3, 0.1, 0.03, 0.01):
+        at *= size / np.linalg.norm(at, axis=1)[:, None]
+        best = at[np.argsort(domain.score(at))[-100:]]
+        at = np.concatenate([best, np.repeat(best, 100, axis=0) + spread * size * generator.normal(size=(10000, 6))])
+    at *= size / np.linalg.norm(at, axis=1)[:, None]
+    for scale in (0.2, 0.5, 0.8, 0.95, 1.0):
+        assert domain.score(scale * at).max() <= 1.0
