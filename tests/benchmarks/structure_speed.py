@@ -24,8 +24,9 @@ import torch
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
+from constitutive.crystal_ensemble import DEFAULT_MODEL, CrystalEnsemble
 from constitutive.crystal_graph import CrystalBatch
-from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli, moduli_of_crystals
+from constitutive.crystal_moduli import crystal_moduli, moduli_of_crystals
 from constitutive.moduli_process import crystal_rows
 from crystals.neighbours import Neighbours
 from crystals.pair_sums import lattice_sums
