@@ -64,7 +64,7 @@ def main() -> None:
     )
     crystals = structures()
     ensemble = CrystalEnsemble.read(DEFAULT_MODEL)
-    print(f"{len(crystals)} crystals of {ATOMS} atoms; {len(ensemble.networks)} networks and three Gaussian processes")
+    print(f"{len(crystals)} crystals of {ATOMS} atoms; {len(ensemble.networks)} network(s) and three Gaussian processes")
     print(f"{'crystals a second':<58}{'first':>8}{'fastest':>9}")
     # what is computed once in a process, such as the table of the elements, is not a crystal's time
     warm = Structure([[3.0, 0.2, 0.0], [0.0, 4.0, 0.3], [0.1, 0.0, 5.0]], ["Na", "Cl"], [[0, 0, 0], [0.4, 0.5, 0.6]])
@@ -108,7 +108,7 @@ def main() -> None:
                 for member in ensemble.networks:
                     member(batch)
 
-    row(f"  {len(ensemble.networks)} networks", networks, COUNT)
+    row(f"  {len(ensemble.networks)} network(s)", networks, COUNT)
 
 
 if __name__ == "__main__":
