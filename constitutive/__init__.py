@@ -22,7 +22,8 @@ if not _own:
 
 from .audit import Audit, audit
 from .bounds import hashin_shtrikman
-from .crystal_moduli import CrystalEnsemble, CrystalModuli, crystal_moduli, moduli_of_crystals
+from .crystal_ensemble import CrystalEnsemble
+from .crystal_moduli import CrystalModuli, crystal_moduli, moduli_of_crystals
 from .driver import PointResponse, constrained_response, load_path
 from .evaluator import Evaluator, first_piola
 from .fitting.class_ranking import ClassRanking, ClassRow, rank_classes

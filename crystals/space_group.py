@@ -85,12 +85,7 @@ def space_group(where: str, atoms: Atoms, symprec: float) -> SpaceGroup:
             near = [_found(where, atoms, cell, factor * symprec).hall_number for factor in (0.5, 2.0)]
             known.steady = near == [known.group.hall_number] * 2
         if known.steady and 0.5 < size / known.size < 2.0:
-            turn = known.group.transformation
-            length = np.linalg.norm(np.linalg.solve(turn.T, lattice), axis=1).mean()
-            return replace(
-                known.group, lattice=length * np.eye(3), numbers=elements[known.group.numbers],
-                shift=known.group.shift - turn @ origin,
-            )  # fmt: skip
+            return _taken_over(known.group, lattice, elements, origin)
     group = _found(where, atoms, cell, symprec)
     if known is None and group.hall_number >= _CUBIC:
         fixed, halves = np.round(24.0 * group.positions) / 24.0, np.round(2.0 * group.transformation) / 2.0
@@ -100,7 +95,18 @@ def space_group(where: str, atoms: Atoms, symprec: float) -> SpaceGroup:
                 group, transformation=halves, positions=fixed, numbers=places, shift=group.shift + halves @ origin
             )
             _PROTOTYPES[key] = _Prototype(like, size)
+            # as later ones will get it, so that the same crystal has the same answer to the last digit
+            return _taken_over(like, lattice, elements, origin)
     return group
+
+
+def _taken_over(known: SpaceGroup, lattice: np.ndarray, elements: np.ndarray, origin: np.ndarray) -> SpaceGroup:
+    """The group of a prototype as that of a crystal with its own length, elements and origin."""
+    turn = known.transformation
+    length = np.linalg.norm(np.linalg.solve(turn.T, lattice), axis=1).mean()
+    return replace(
+        known, lattice=length * np.eye(3), numbers=elements[known.numbers], shift=known.shift - turn @ origin
+    )
 
 
 def _pattern(shape: np.ndarray, coordinates: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, bytes, np.ndarray]:

@@ -38,7 +38,7 @@ def crystal_command(
             f"{path.name[:27]:<28}{one.group.symbol:<8}{one.bulk:>8.1f} ± {one.bulk_std:<5.1f}{one.shear:>8.1f} ± "
             f"{one.shear_std:<5.1f}" + (f" unknown: {', '.join(one.unknown_elements)}" if one.unknown_elements else "")
         )
-    notes = sorted({note for one in results for note in one.notes if not one.unknown_elements})
+    notes = sorted({note for one in results for note in one.notes})
     lines += [f"note: {note}" for note in notes]
     machine = [{"structure": str(path), **one.to_dict()} for path, one in zip(structures, results, strict=True)]
     show_result("\n".join(lines), {"structures": machine}, as_json)

@@ -51,7 +51,9 @@ def check(data: StrainData) -> None:
         No point group, too few symmetry-distinct states, no stress, or elastic constants that no state feels.
     """
     if not isinstance(data, StrainData):
-        raise TypeError(f"fit: expected StrainData, got {type(data).__name__}. A file is read by StrainData.read(path).")
+        raise TypeError(
+            f"fit: expected StrainData, got {type(data).__name__}. A file is read by StrainData.read(path)."
+        )
     if data.group is None:
         raise ValueError("fit: expected data with a point group, got none. Give a structure or --point-group.")
     if data.inputs is not None:

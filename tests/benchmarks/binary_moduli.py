@@ -32,8 +32,8 @@ from intervals import quantile_lines
 from moduli_rivals import BondBatch, BondNetwork, Bonds, Composition
 from safetensors.torch import load_file, save_file
 
+from constitutive.crystal_ensemble import DEFAULT_MODEL, CrystalEnsemble
 from constitutive.crystal_graph import CrystalBatch, CrystalNetwork, bulk_and_shear
-from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble
 from constitutive.fitting.crystal_fit import moduli_loss, train_network
 from constitutive.fitting.process_fit import fit_process
 from constitutive.moduli_process import crystal_row

@@ -24,8 +24,8 @@ from emt_structures import FOLDER, METALS
 from intervals import quantile_lines
 from safetensors.torch import load_file, save_file
 
+from constitutive.crystal_ensemble import CrystalEnsemble
 from constitutive.crystal_graph import THIRD_ORDER_UNIT, CrystalBatch, CrystalNetwork, stiffness
-from constitutive.crystal_moduli import CrystalEnsemble
 from constitutive.fitting.crystal_fit import law_loss, train_network
 from crystals.elements import element_properties
 from crystals.moduli import hill_average

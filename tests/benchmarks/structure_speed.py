@@ -24,8 +24,9 @@ import torch
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
+from constitutive.crystal_ensemble import DEFAULT_MODEL, CrystalEnsemble
 from constitutive.crystal_graph import CrystalBatch
-from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli, moduli_of_crystals
+from constitutive.crystal_moduli import crystal_moduli, moduli_of_crystals
 from constitutive.moduli_process import crystal_rows
 from crystals.neighbours import Neighbours
 from crystals.pair_sums import lattice_sums
@@ -63,7 +64,9 @@ def main() -> None:
     )
     crystals = structures()
     ensemble = CrystalEnsemble.read(DEFAULT_MODEL)
-    print(f"{len(crystals)} crystals of {ATOMS} atoms; {len(ensemble.networks)} networks and three Gaussian processes")
+    print(
+        f"{len(crystals)} crystals of {ATOMS} atoms; {len(ensemble.networks)} network(s) and three Gaussian processes"
+    )
     print(f"{'crystals a second':<58}{'first':>8}{'fastest':>9}")
     # what is computed once in a process, such as the table of the elements, is not a crystal's time
     warm = Structure([[3.0, 0.2, 0.0], [0.0, 4.0, 0.3], [0.1, 0.0, 5.0]], ["Na", "Cl"], [[0, 0, 0], [0.4, 0.5, 0.6]])
@@ -107,7 +110,7 @@ def main() -> None:
                 for member in ensemble.networks:
                     member(batch)
 
-    row(f"  {len(ensemble.networks)} networks", networks, COUNT)
+    row(f"  {len(ensemble.networks)} network(s)", networks, COUNT)
 
 
 if __name__ == "__main__":

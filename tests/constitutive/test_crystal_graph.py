@@ -14,8 +14,9 @@ from ase.build import bulk, make_supercell
 from ase.spacegroup import crystal as from_spacegroup
 from scipy.spatial.transform import Rotation
 
+from constitutive.crystal_ensemble import CrystalEnsemble
 from constitutive.crystal_graph import HEADS, CrystalBatch, CrystalNetwork, bulk_and_shear, stiffness
-from constitutive.crystal_moduli import CrystalEnsemble, crystal_moduli
+from constitutive.crystal_moduli import crystal_moduli
 from constitutive.fitting.crystal_fit import moduli_loss, train_network
 from crystals.groups import PointGroup
 from crystals.moduli import hill_average

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli, moduli_of_crystals
+from constitutive.crystal_ensemble import DEFAULT_MODEL, CrystalEnsemble
+from constitutive.crystal_moduli import crystal_moduli, moduli_of_crystals
 from constitutive.fitting import process_fit
 from constitutive.fitting.process_fit import fit_process
 from constitutive.moduli_process import ModuliProcess, crystal_row

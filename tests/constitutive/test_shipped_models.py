@@ -13,7 +13,8 @@ from emt_crystals import CRYSTALS, stacked
 
 import constitutive
 from constitutive.cli import main
-from constitutive.crystal_moduli import DEFAULT_MODEL, CrystalEnsemble, crystal_moduli, is_structure
+from constitutive.crystal_ensemble import DEFAULT_MODEL, CrystalEnsemble
+from constitutive.crystal_moduli import crystal_moduli, is_structure
 from constitutive.moduli_process import crystal_row
 from crystals.atomistic import StrainedCrystal, calculator_factory, plan_strains, relax_cell
 from crystals.groups import PointGroup
