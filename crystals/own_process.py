@@ -71,7 +71,10 @@ def _answer(read: Callable[[], Any], reading: int, writing: int, size: int) -> N
                 answer = ("found", read())
             except Exception as error:
                 text = str(error) or type(error).__name__
-                answer = ("error", text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__} {text}")
+                answer = (
+                    "error",
+                    text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__} {text}",
+                )
             pickle.dump(answer, stream, protocol=5)
     finally:
         os._exit(0)
