@@ -33,6 +33,15 @@ def check_frame(data: StrainData) -> None:
         where the structure lies otherwise than the reference cell, or where the structure is of the class that is named but
         its symmetry operations lie otherwise in space.
     """
+    if data.cell_ref is not None and data.cell is not None:
+        carried = data.cell_ref @ np.swapaxes(data.deformation_gradient, 1, 2)
+        off = _off_whole(data.cell @ np.linalg.inv(carried))
+        if off.max() > _WHOLE:
+            place = int(np.argmax(off))
+            raise ValueError(
+                f"StrainData: expected cells that are F times the reference cell, got {data.names[place]} off by "
+                f"{off[place]:.2g} of it. Cells or strains were turned or edited: make the data set again"
+            )
     gradient = data.deformation_gradient
     off = np.abs(data.strain - green_lagrange(gradient)).max(axis=1)
     size = np.maximum(np.abs(data.stress).max(axis=1), 1e-3 * np.abs(data.stress).max())
@@ -45,15 +54,6 @@ def check_frame(data: StrainData) -> None:
             f"StrainData: expected strain and stress to follow from F and the Cauchy stress, got {data.names[place]} off by "
             f"{off[place]:.2g} in strain and {miss[place]:.2g} of its stress. One of them was edited: make the data set again"
         )
-    if data.cell_ref is not None and data.cell is not None:
-        carried = data.cell_ref @ np.swapaxes(data.deformation_gradient, 1, 2)
-        off = _off_whole(data.cell @ np.linalg.inv(carried))
-        if off.max() > _WHOLE:
-            place = int(np.argmax(off))
-            raise ValueError(
-                f"StrainData: expected cells that are F times the reference cell, got {data.names[place]} off by "
-                f"{off[place]:.2g} of it. Cells or strains were turned or edited: make the data set again"
-            )
     if data.structure is None:
         return
     sites = data.structure["sites"]

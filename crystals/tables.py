@@ -43,11 +43,6 @@ def read_tables(
             raise OSError(
                 f"read_tables: expected a readable text file, got {str(path)!r}: {error}. Check the path."
             ) from error
-        if text and text[-1] not in "\r\n":
-            raise ValueError(
-                f"read_tables: expected a last line that ends, got one without its end in {path.name}: the file may have "
-                "been cut within a number. Copy it again, or add a newline where it is whole."
-            )
         titles = [title.strip() for title in columns.split(",")] if columns else _titles(text)
         place = {title: i for i, title in enumerate(titles)}
         missing = [title for title in wanted if title not in place]
@@ -58,6 +53,11 @@ def read_tables(
                 "--columns."
             )
         table, lines = _numbers(path.name, text, 1 + max(place[title] for title in wanted))
+        if text and text[-1] not in "\r\n":
+            raise ValueError(
+                f"read_tables: expected a last line that ends, got one without its end in {path.name}: the file may have "
+                "been cut within a number. Copy it again, or add a newline where it is whole."
+            )
         gradients.append(table[:, [place[title] for title in wanted[:9]]].reshape(-1, 3, 3))
         piolas.append(table[:, [place[title] for title in wanted[9:]]].reshape(-1, 3, 3))
         energies.append(table[:, place["W"]] if "W" in place and place["W"] < table.shape[1] else None)
