@@ -251,10 +251,11 @@ def _understood(found: meshio.Mesh, tags: str | None) -> _File:
         if np.any(twice := other != tag):
             raise _twice(where, names, d, int(tag[twice][0]), int(other[twice][0]))
         parts[d] = (unique, table)
+    point_sets: dict[str, Any] = found.point_sets
     return _File(
         shape.cell, shape.degree, points[used], cells.astype(np.int64), parts,
         {n: part for n, part in names.items() if part[0] in parts},
-        {n: number[rows][number[rows] >= 0] for n, rows in found.point_sets.items() if len(rows)},
+        {n: number[rows][number[rows] >= 0] for n, rows in point_sets.items() if len(rows)},
     )  # fmt: skip
 
 
