@@ -15,8 +15,11 @@ from crystals.own_process import apart
 
 def test_results_and_errors_come_back() -> None:
     array = np.random.default_rng(0).random((300, 400))
-    found, text = apart(lambda: (array, "x"), 0)
-    assert np.array_equal(found, array) and text == "x"
+    found, text, rest = apart(lambda: (array, "x", {"none": None, "list": [1, 2.5, np.float32(3)], "empty": {}}), 0)
+    assert np.array_equal(found, array) and found.dtype == array.dtype and text == "x"
+    assert rest == {"none": None, "list": [1, 2.5, 3.0], "empty": {}} and isinstance(rest["list"][2], np.float32)
+    with pytest.raises(ValueError, match="crashed"):
+        apart(lambda: np.array([object()]), 0)  # nothing that would have to be unpickled comes through
 
     def wrong() -> None:
         raise KeyError("name")
