@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -54,6 +55,14 @@ def test_faults_are_found() -> None:
     kind = Kind("careless", originals, _careless, lambda path, rng: ("word", words[int(path.stem)]), lambda *_: "")
     found = run(kind, len(words))
     said = "\n".join(found["faults"])
-    for what in ("crash by signal 11", "1.2", "256 MB", "KeyError", "not our sentence: 'bad magic number'", "differs"):
-        assert what in said, what
+    # 256 MB were asked for: what the process freed before is not asked for again
+    for what in (
+        "crash by signal 11",
+        r"1\.2",
+        "2[0-9]{2} MB",
+        "KeyError",
+        "not our sentence: 'bad magic number'",
+        "differs",
+    ):
+        assert re.search(what, said), what
     assert found["tally"] == {"unchanged": 1, "refused": 1, "fault": 6}

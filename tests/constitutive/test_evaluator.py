@@ -93,6 +93,7 @@ class TestChoice:
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(evaluator, "WORTHWHILE", 300)
+        monkeypatch.setattr(evaluator, "_said", set())
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CC", raising=False)
         library.compiler.cache_clear()
