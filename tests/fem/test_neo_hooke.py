@@ -7,13 +7,15 @@ import os
 import time
 from pathlib import Path
 
+import dolfinx
 import h5py
 import numpy as np
 import pytest
 from mpi_ranks import run_on_ranks
 
 HERE = Path(__file__).resolve().parent
-RANKS = (1, 2, 3, 4)
+#: Three ranks where CI has the time for them: on DOLFINx 0.9 and 0.11.
+RANKS = (1, 2, 4) if dolfinx.__version__.startswith("0.5") else (1, 2, 3, 4)
 
 
 @pytest.fixture(scope="module")
