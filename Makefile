@@ -15,6 +15,7 @@ test-dolfinx:
 # what takes minutes to hours: damaged files, kills, memory of long runs; scaling over MPI ranks, and a million unknowns.
 # Each prints its figures, with date, to tests/benchmarks/results; the first that fails ends it.
 test-long:
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 scripts/environment pytest -n 2 --dist worksteal -m long
 	@OMP_NUM_THREADS=1 PYTHONPATH="$$PWD" scripts/environment scripts/test-long
 	@scripts/environment python tests/benchmarks/mpi.py
 

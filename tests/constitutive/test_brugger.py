@@ -123,6 +123,7 @@ def test_laws_that_cannot_be_differentiated_are_refused() -> None:
         NeoHookeanLaw(1.0, 1.0).elastic_constants(1)
 
 
+@pytest.mark.long
 def test_copper_fitted_to_EMT_has_the_third_order_constants_of_EMT() -> None:
     """128 states with |E| ≤ 0.02: every constant within 1 % of finite differences of ASE's stress (measured 0.5 %)."""
     crystal = copper()

@@ -103,6 +103,7 @@ def test_folds_keep_orbits_together() -> None:
         orbit_folds(orbits[:3], 5, seed=0)
 
 
+@pytest.mark.long
 def test_cross_validation_prints_the_rivals_on_the_same_folds() -> None:
     result = cross_validate(made(cubic_law(), number=40, noise=1e-3), folds=4, progress=False)
     assert set(result.polynomials) == {2, 3, 4, 5, 6}

@@ -87,6 +87,7 @@ def test_exact_data_give_the_law_back() -> None:
     assert stress_error(plain.stress(data.strain), data.stress) > 20 * figures["held_out_stress_error"]
 
 
+@pytest.mark.long
 def test_noisy_isothermal_data_give_expansion_and_constants_within_their_error() -> None:
     """Synthetic: α(T) and C(T) known, stresses with stated errors of 0.02 or 0.2 GPa, half of the states each.
 
@@ -124,6 +125,7 @@ def test_energies_that_do_not_belong_are_left_out() -> None:
         replace(data, kind="isothermal")
 
 
+@pytest.mark.long
 def test_every_state_may_have_a_temperature_of_its_own() -> None:
     truth = known_law(degree=1)
     data = data_of(truth, 16)

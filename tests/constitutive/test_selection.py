@@ -136,6 +136,7 @@ def test_a_checkpoint_of_something_else_or_a_broken_one_is_not_used(tmp_path: Pa
     assert Checkpoint(path, "two").stage("x", lambda: {"v": torch.full((3,), 2.0)})["v"].sum() == 6
 
 
+@pytest.mark.long
 def test_an_elliptic_box_is_kept() -> None:
     soft = PolynomialLaw(PointGroup("m-3m"), 3, COPPER, 220.0 * np.array([1.0, -1.0, 1.0, -1.0, -1.0, 1.0]))
     data = data_of(soft, plan_strains(120, 0.06, seed=3))
@@ -164,6 +165,7 @@ def test_states_count_by_their_stress_error_or_by_their_strain() -> None:
     assert state_weights(replace(clean, series=np.arange(60) // 6)) is None
 
 
+@pytest.mark.long
 def test_a_polyconvex_law_is_fitted_and_what_does_not_go_with_it_is_named() -> None:
     data = data_of(quartic(), plan_strains(40, 0.06, seed=1))
     law = fit(data, polyconvex=True, widths=(3,), held_out=0.0, progress=False)

@@ -123,6 +123,7 @@ def test_the_rotations_are_the_group() -> None:
     assert len(np.unique(products.round(9), axis=0)) == 24
 
 
+@pytest.mark.long
 def test_learning_beats_the_steps_it_starts_from(tmp_path: Path) -> None:
     """Ninety small images beat one step and the middle of its bracket on images left out; the file comes back."""
     path = tmp_path / "images.h5"

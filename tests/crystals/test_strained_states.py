@@ -121,6 +121,7 @@ def test_journal_is_whole_at_every_byte(tmp_path):
         assert again.states == {place: {"energy": 1 / 3 + place} for place in range(done)}
 
 
+@pytest.mark.long
 def test_transformed_states_are_left_out():
     """hcp copper keeps its structure to |E| = 0.08; at 0.25 shear makes its planes hop, and these states go."""
     near = strained_states(HCP, number=8, max_strain=0.08, progress=False)

@@ -10,6 +10,8 @@ import pytest
 import constitutive
 from crystals import StrainData
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
