@@ -100,8 +100,8 @@ def _send(stream: BinaryIO, value: Any) -> None:
             return {type(part).__name__: [plain(entry) for entry in part]}
         return part
 
-    line = json.dumps(plain(value))
-    stream.write(line.encode() + b"\n")
+    structure = plain(value)
+    stream.write(json.dumps([len(arrays), structure]).encode() + b"\n")
     for array in arrays:
         np.lib.format.write_array(stream, array, allow_pickle=False)
 
@@ -110,18 +110,8 @@ def _receive(stream: BinaryIO) -> Any:
     line = stream.readline()
     if not line:
         raise EOFError
-    structure, arrays = json.loads(line), []
-
-    def count(part: Any) -> int:
-        if not isinstance(part, dict):
-            return 0
-        if "array" in part:
-            return 1
-        (entries,) = part.values()
-        return sum(count(entry) for entry in (entries.values() if isinstance(entries, dict) else entries))
-
-    for _ in range(count(structure)):
-        arrays.append(np.lib.format.read_array(stream, allow_pickle=False))
+    number, structure = json.loads(line)
+    arrays = [np.lib.format.read_array(stream, allow_pickle=False) for _ in range(number)]
 
     def whole(part: Any) -> Any:
         if not isinstance(part, dict):

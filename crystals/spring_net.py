@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from .mandel import PAIRS, POSITION, WEIGHTS
 from .neighbours import Neighbours
 
-_HALF = 1.0 / np.sqrt(2.0)
 #: ε n = R(n)·ε for a Mandel vector ε: R (3, 6) = Σ_c n_c _TURN[c].
 _TURN = np.zeros((3, 3, 6))
-for _mandel, (_i, _j) in enumerate(((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))):
-    _TURN[_j, _i, _mandel] = _TURN[_i, _j, _mandel] = 1.0 if _i == _j else _HALF
-#: Places of the Mandel components in a tensor.
-_PLACES = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
+for _place, (_i, _j) in enumerate(PAIRS):
+    _TURN[_j, _i, _place] = _TURN[_i, _j, _place] = 1.0 / WEIGHTS[_place]
 
 
 def spring_moduli(
@@ -80,12 +78,12 @@ def _stiffness(bonds: Neighbours, moments: list[np.ndarray], across: float) -> t
     first, second = bonds.first[pairs], bonds.second[pairs]
     sites = np.searchsorted(first, np.arange(len(bonds.numbers)))
     before = np.cumsum(counts) - counts
-    factor = np.array([1.0, 1.0, 1.0, _HALF, _HALF, _HALF])
-    matrix = (1.0 - across) * (outer * factor)[:, _PLACES] + across * total[:, None, None] * np.eye(3)
+    factor = 1.0 / WEIGHTS
+    matrix = (1.0 - across) * (outer * factor)[:, POSITION] + across * total[:, None, None] * np.eye(3)
     # R·ε summed over bonds is linear in Σ k r n, RᵀR in Σ k r² n n
     force = (1.0 - across) * cubic + across * np.tensordot(pulled, _TURN, axes=1)
     squares = np.einsum("xai,yaj->xyij", _TURN, _TURN)
-    around = np.tensordot((quadratic * factor)[:, _PLACES], squares, axes=2)
+    around = np.tensordot((quadratic * factor)[:, POSITION], squares, axes=2)
     clamped = 0.5 * ((1.0 - across) * quartic + across * around) / volumes[:, None, None]
     own = np.add.reduceat(matrix, sites, axis=0)
     strength = np.add.reduceat(np.add.reduceat(total, sites), before)

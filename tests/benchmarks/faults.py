@@ -24,15 +24,17 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py as _h5py
 import numpy as np
 from ase.build import bulk
 from mutated_files import strain_data
+from plastic_bar import plastic_bar
 from safetensors import safe_open
 
 import crystals.atomistic as atomistic
-from constitutive import NeoHookeanLaw, SymmetricLaw, fit, load
+from constitutive import NeoHookeanLaw, SymmetricLaw, VonMisesLaw, fit, load
 from constitutive.ckernel import library
 from constitutive.fitting import fit as fitting
 from constitutive.fitting.checkpoint import Checkpoint
@@ -68,7 +70,7 @@ def _atoms(folder: Path, report: Report) -> None:
             super().add(state, result)
             report(f"state {state}")
 
-    atomistic.StateJournal = Told  # type: ignore[misc]
+    mock.patch.object(atomistic, "StateJournal", Told).start()
     output = folder / "cu.h5"
     journal = output.with_name("cu.h5.states")
     data = atomistic.strained_states(bulk("Cu"), number=8, max_strain=0.05, progress=False, journal=journal)
@@ -107,7 +109,7 @@ def _fit(folder: Path, report: Report) -> None:
             report(f"stage {name}")
             return found
 
-    fitting.Checkpoint = Told  # type: ignore[misc]
+    mock.patch.object(fitting, "Checkpoint", Told).start()
     data = strain_data()
     law = fit(data, order=2, network="invariants", widths=(2,), measure=1.0, held_out=0.0, checkpoint=folder / "progress",
               progress=False)  # fmt: skip
@@ -138,33 +140,12 @@ def _read_law(folder: Path) -> dict[str, np.ndarray]:
 _TARGETS = [0.002, 0.004, 0.006, 0.008, 0.006, 0.004, 0.002, 0.0]
 
 
-def _problem() -> Any:
-    import ufl
-    from dolfinx import fem as dfem
-    from dolfinx import mesh
-    from mpi4py import MPI
-
-    from constitutive import VonMisesLaw
-    from fem import EquilibriumProblem, QuadratureMaterial
-    from fem.dolfinx_versions import lagrange_space
-
-    domain = mesh.create_box(MPI.COMM_SELF, [np.zeros(3), np.ones(3)], (2, 2, 2), mesh.CellType.hexahedron)
-    u = dfem.Function(lagrange_space(domain, "CG", 1, (3,)))
-    space = u.function_space
-    moved = dfem.Constant(domain, np.zeros(3))
-    ends = [dfem.locate_dofs_geometrical(space, lambda x, e=e: np.isclose(x[0], e)) for e in (0.0, 1.0)]
-    bcs = [dfem.dirichletbc(np.zeros(3), ends[0], space), dfem.dirichletbc(moved, ends[1], space)]
-    material = QuadratureMaterial(VonMisesLaw(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0), u, kinematics="small")
-    problem = EquilibriumProblem(material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs)
+def _steps(folder: Path, report: Report) -> None:
+    problem, moved = plastic_bar(VonMisesLaw(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0), 1.0, (2, 2, 2))
 
     def apply(value: float) -> None:
         moved.value = (value, 0.5 * value, 0.0)
 
-    return problem, material, apply
-
-
-def _steps(folder: Path, report: Report) -> None:
-    problem, _, apply = _problem()
     path, start, done = folder / "state.h5", 0.0, 0
     if path.exists():
         start = problem.restore(path)

@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from plastic_bar import plastic_bar
 
 from constitutive import SymmetricLaw, VonMisesLaw
 from constitutive.driver import constrained_response
@@ -59,34 +60,19 @@ def drive(steps: int, leak: int = 0) -> tuple[float, float]:
 
 def solve(steps: int) -> tuple[float, float, int]:
     """The same of a bar that is bent to and fro beyond yield, and the number of cuts."""
-    import ufl
-    from dolfinx import fem as dfem
-    from dolfinx import mesh
-    from mpi4py import MPI
-
-    from fem import EquilibriumProblem, QuadratureMaterial
-    from fem.dolfinx_versions import lagrange_space
 
     class Refuses(VonMisesLaw):
         """Von Mises that fails for long steps, as laws do whose local iteration does not converge."""
 
-        def _step(self, strain, state, dt, tangent):  # type: ignore[no-untyped-def]
+        def _step(self, strain, state, dt, tangent):
             *answer, failed = super()._step(strain, state, dt, tangent)
             if dt > 0.6 and len(failed):
                 failed = failed.clone()
                 failed[-1] = True
             return *answer, failed
 
-    domain = mesh.create_box(
-        MPI.COMM_SELF, [np.zeros(3), np.array([4.0, 1.0, 1.0])], (8, 3, 3), mesh.CellType.hexahedron
-    )
-    u = dfem.Function(lagrange_space(domain, "CG", 1, (3,)))
-    space = u.function_space
-    moved = dfem.Constant(domain, np.zeros(3))
-    ends = [dfem.locate_dofs_geometrical(space, lambda x, e=e: np.isclose(x[0], e)) for e in (0.0, 4.0)]
-    bcs = [dfem.dirichletbc(np.zeros(3), ends[0], space), dfem.dirichletbc(moved, ends[1], space)]
-    material = QuadratureMaterial(Refuses(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0), u, kinematics="small")
-    problem = EquilibriumProblem(material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs)
+    law = Refuses(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0)
+    problem, moved = plastic_bar(law, 4.0, (8, 3, 3))
 
     def apply(value: float) -> None:
         moved.value = (0.01 * value, 0.04 * value, 0.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -23,8 +24,10 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Files of each room, and tests that look at more than one of them.
@@ -75,16 +78,19 @@ def bare(source: str) -> str:
     return ast.dump(_Bare().visit(ast.parse(source)))
 
 
+def cosmic_ray(part: str) -> Any:
+    """A module of cosmic-ray, which is no requirement of this project."""
+    return importlib.import_module(f"cosmic_ray.{part}")
+
+
 def places(path: str) -> list[list[tuple[str, int, int]]]:
     """For each place of a file that can change, the operators that change it: name, occurrence, line."""
-    from cosmic_ray.ast import ast_nodes, get_ast_from_path  # type: ignore[import-not-found]
-    from cosmic_ray.plugins import get_operator, operator_names  # type: ignore[import-not-found]
-
-    nodes = list(ast_nodes(get_ast_from_path(ROOT / path)))
+    tree, plugins = cosmic_ray("ast"), cosmic_ray("plugins")
+    nodes = list(tree.ast_nodes(tree.get_ast_from_path(ROOT / path)))
     found: dict[tuple, list[tuple[str, int, int]]] = {}
-    for name in operator_names():
+    for name in plugins.operator_names():
         if name.split("/")[-1].startswith(OPERATORS):
-            spots = [spot for node in nodes for spot in get_operator(name)().mutation_positions(node)]
+            spots = [spot for node in nodes for spot in plugins.get_operator(name)().mutation_positions(node)]
             for occurrence, spot in enumerate(spots):
                 found.setdefault(spot, []).append((name, occurrence, spot[0][0]))
     return [found[spot] for spot in sorted(found)]
@@ -92,11 +98,8 @@ def places(path: str) -> list[list[tuple[str, int, int]]]:
 
 def mutated(path: str, name: str, occurrence: int) -> str | None:
     """Source of a mutant, or None where it means the same or is no Python."""
-    from cosmic_ray.mutating import mutate_code  # type: ignore[import-not-found]
-    from cosmic_ray.plugins import get_operator  # type: ignore[import-not-found]
-
     source = (ROOT / path).read_text()
-    changed = mutate_code(source, get_operator(name)(), occurrence)
+    changed = cosmic_ray("mutating").mutate_code(source, cosmic_ray("plugins").get_operator(name)(), occurrence)
     try:
         return None if changed is None or bare(changed) == bare(source) else changed
     except SyntaxError:
@@ -160,11 +163,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--room", choices=[*ROOMS], action="append")
     options = parser.parse_args()
-    import hypothesis  # noqa: F401
-    import pymatgen.core  # noqa: F401
-    import scipy.linalg  # noqa: F401
-    import torch
-
+    for library in ("hypothesis", "pymatgen.core", "scipy.linalg"):
+        importlib.import_module(library)  # once, not in every fork
     torch.set_num_threads(1)
     os.chdir(ROOT)
     print(f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, seed {options.seed}")

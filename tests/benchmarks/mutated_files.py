@@ -93,7 +93,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> Mutated:
     elif what == "huge":
         size = int(rng.choice([2, 4, 8]))
         value = int(rng.choice([2**8 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1]))
-        number = (value % 2 ** (8 * size)).to_bytes(size, str(rng.choice(["little", "big"])))  # type: ignore[arg-type]
+        number = (value % 2 ** (8 * size)).to_bytes(size, ("little", "big")[int(rng.integers(2))])
         changed[place : place + size] = number[: len(changed[place : place + size])]
     elif what == "insert":
         changed[place:place] = rng.bytes(width)

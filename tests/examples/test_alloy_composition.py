@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,14 +15,9 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    path = Path(__file__).parents[2] / "examples" / "alloy_composition.py"
-    spec = importlib.util.spec_from_file_location("alloy_composition", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def story(example: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("alloy_composition")
-    return module.main(out, states=40, seeds=1), out
+    return example("alloy_composition").main(out, states=40, seeds=1), out
 
 
 def test_misfit_and_constants_follow_the_composition(story: tuple[dict, Path]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,14 +12,9 @@ pytest.importorskip("dolfinx", reason="needs DOLFINx")
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    path = Path(__file__).parents[2] / "examples" / "cif_to_beam.py"
-    spec = importlib.util.spec_from_file_location("cif_to_beam", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def story(example: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("cif_to_beam")
-    return module.main(out, cells=(16, 2, 2)), out
+    return example("cif_to_beam").main(out, cells=(16, 2, 2)), out
 
 
 def test_learned_constants_are_those_of_the_calculator(story: tuple[dict, Path]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,14 +13,9 @@ pytest.importorskip("dolfinx", reason="needs DOLFINx")
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    path = Path(__file__).parents[2] / "examples" / "copper_plate.py"
-    spec = importlib.util.spec_from_file_location("copper_plate", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def story(example: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("copper_plate")
-    return module.main(out, states=160, size=(32, 7, 2), steps=3, workers=1), out
+    return example("copper_plate").main(out, states=160, size=(32, 7, 2), steps=3, workers=1), out
 
 
 def test_elastic_constants_agree_with_finite_differences_of_emt(story: tuple[dict, Path]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,14 +12,9 @@ pytest.importorskip("dolfinx", reason="needs DOLFINx")
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    path = Path(__file__).parents[2] / "examples" / "custom_law.py"
-    spec = importlib.util.spec_from_file_location("custom_law", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def story(example: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("custom_law")
-    return module.main(out), out
+    return example("custom_law").main(out), out
 
 
 def test_the_audit_passes_and_uniform_strips_are_material_points(story: tuple[dict, Path]) -> None:

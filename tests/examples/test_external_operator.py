@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,13 +15,9 @@ pytest.importorskip("dolfinx", reason="needs DOLFINx")
 PATH = Path(__file__).parents[2] / "examples" / "external_operator.py"
 
 
-def test_same_displacement_as_the_material(tmp_path: Path) -> None:
+def test_same_displacement_as_the_material(example: Callable[[str], ModuleType], tmp_path: Path) -> None:
     pytest.importorskip("dolfinx_external_operator", reason="needs DOLFINx 0.10 and dolfinx-external-operator")
-    spec = importlib.util.spec_from_file_location("external_operator_example", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    figures = module.main(tmp_path, cells=3)
+    figures = example("external_operator").main(tmp_path, cells=3)
     assert figures["difference"] < 1e-9
     # the tangent is the stress's own: quadratic, to rounding
     assert figures["iterations"] <= 6 and figures["residuals"][-1] < 1e-10 * figures["residuals"][0]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    path = Path(__file__).parents[2] / "examples" / "law_from_dft.py"
-    spec = importlib.util.spec_from_file_location("law_from_dft", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def story(example: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("law_from_dft")
-    return module.main(out), out
+    return example("law_from_dft").main(out), out
 
 
 def test_stress_on_states_left_out_and_constants(story: tuple[dict, Path]) -> None:

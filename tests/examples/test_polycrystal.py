@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import meshio
@@ -13,13 +14,8 @@ import pytest
 pytest.importorskip("dolfinx", reason="needs DOLFINx")
 
 
-def test_fifty_grains(tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "examples" / "polycrystal.py"
-    spec = importlib.util.spec_from_file_location("polycrystal", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    summary = module.main(tmp_path, size=10)
+def test_fifty_grains(example: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    summary = example("polycrystal").main(tmp_path, size=10)
     assert summary["grains"] == 50
     assert summary["lower"] < summary["modulus"] < summary["upper"]
     # the bounds are apart, and the grains matter: stiffer ones carry more
