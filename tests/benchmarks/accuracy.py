@@ -1,10 +1,14 @@
 """Accuracy of the fitted law against its rivals, on data that the fit never saw.
 
-    python tests/benchmarks/accuracy.py crystals        # EMT crystals of six systems, 200 training states
-    python tests/benchmarks/accuracy.py extrapolation   # trained to |E| ≤ 0.05, tested on 0.05 … 0.08
-    python tests/benchmarks/accuracy.py lattice         # the beam lattice at large strain (../shared/data)
-    python tests/benchmarks/accuracy.py dft             # silicon and molybdenum (../shared/data), folds by orbit
-    python tests/benchmarks/accuracy.py seconds         # what a fit to 500 states takes
+    python tests/benchmarks/accuracy.py crystals [PATH …]       # EMT crystals of six systems, 200 training states
+    python tests/benchmarks/accuracy.py extrapolation [PATH …]  # trained to |E| ≤ 0.05, tested on 0.05 … 0.08
+    python tests/benchmarks/accuracy.py lattice [FOLDER]        # the beam lattice at large strain (../shared/data)
+    python tests/benchmarks/accuracy.py dft                     # silicon and molybdenum (../shared/data), folds by orbit
+    python tests/benchmarks/accuracy.py seconds                 # what a fit to 500 states takes
+
+PATH is a structure of elements that EMT knows (CIF, POSCAR …), or a dataset (.h5), whose states with |E| up to five
+eighths of the largest are the narrow ones. FOLDER holds tables of a lattice (F, P in Pa, W), cubic or --point-group; those
+with 'test' in their names are held out. Without a section: all but the last.
 
 Everything that is chosen is chosen inside the training states. Errors are pooled relative RMS errors of second
 Piola–Kirchhoff stress, of the lattice RMSE of P over nine components. Rivals: symmetric polynomials of E, plain least
@@ -13,9 +17,9 @@ squares, on the same states.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
-import sys
 import time
 import warnings
 from datetime import date
@@ -48,15 +52,28 @@ def described(law) -> str:
     return f"order {chosen['order']}, m = {chosen['measure']:g}, {chosen['network']} at {chosen['weight_decay']:g}"
 
 
-def crystals() -> None:
+def label(name: str | Path) -> str:
+    return name.stem if isinstance(name, Path) else name
+
+
+def elliptic(data: StrainData) -> StrainData:
+    return data if data.acoustic is None else data.take(data.acoustic > 0)
+
+
+def training_states(data: StrainData) -> int:
+    """200, and at most two thirds of a dataset."""
+    return min(200, 2 * len(data) // 3)
+
+
+def crystals(paths: list[Path]) -> None:
     print("EMT, |E| ≤ 0.08, 200 training states, tested on the other elliptic ones; stress error in %, mean ± spread")
-    for name in CRYSTALS:
+    for name in paths or CRYSTALS:
         data = states(name, "wide")
         found, rivals, texts, seconds = [], {}, [], []
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(data))
-            training, testing = data.take(np.sort(order[:200])), data.take(np.sort(order[200:]))
-            testing = testing.take(testing.acoustic > 0)
+            few = training_states(data)
+            training, testing = data.take(np.sort(order[:few])), elliptic(data.take(np.sort(order[few:])))
             began = time.perf_counter()
             law = fit(training, seed=seed, held_out=0.0, progress=False)
             seconds.append(time.perf_counter() - began)
@@ -66,22 +83,22 @@ def crystals() -> None:
                 rivals.setdefault(o, []).append(100 * stress_error(stress, testing.stress))
             texts.append(described(law))
         best = min(rivals, key=lambda o: np.mean(rivals[o]))
-        print(f"{name:<12} {data.group.laue.symbol:<6} law {spread(found)}  best polynomial (order {best}) "
+        print(f"{label(name):<12} {data.group.laue.symbol:<6} law {spread(found)}  best polynomial (order {best}) "
               f"{spread(rivals[best])}  ratio {np.mean(rivals[best]) / np.mean(found):.2f}  fit {max(seconds):.0f} s  "
               f"[{'; '.join(sorted(set(texts)))}]", flush=True)  # fmt: skip
 
 
-def extrapolation() -> None:
+def extrapolation(paths: list[Path]) -> None:
     print("EMT, trained on 200 states |E| ≤ 0.05, tested on elliptic states with 0.05 < |E| ≤ 0.08; stress error in %\n"
           "cubic: fit(order=3, measure=-1, network='none'), the law to take far outside the data, against the best "
           "polynomial with as many numbers or fewer")  # fmt: skip
-    for name in CRYSTALS:
-        narrow, wide = states(name, "narrow"), states(name, "wide")
-        testing = wide.take((np.linalg.norm(wide.strain, axis=1) > 0.05) & (wide.acoustic > 0))
+    for name in paths or CRYSTALS:
+        narrow, wide = (states(name, plan) for plan in ("narrow", "wide"))
+        testing = elliptic(wide.take(np.linalg.norm(wide.strain, axis=1) > np.linalg.norm(narrow.strain, axis=1).max()))
         found, cubic, rivals, counts, texts = [], [], {}, {}, []
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(narrow))
-            training = narrow.take(np.sort(order[:200]))
+            training = narrow.take(np.sort(order[: training_states(narrow)]))
             law = fit(training, seed=seed, held_out=0.0, progress=False)
             found.append(100 * stress_error(predicted_stress(law, testing.strain), testing.stress))
             texts.append(described(law))
@@ -94,15 +111,16 @@ def extrapolation() -> None:
         means = {o: np.mean(errors) for o, errors in rivals.items()}
         best = min(means, key=lambda o: means[o])
         small = min((o for o in means if counts[o] <= numbers(few)), key=lambda o: means[o])
-        print(f"{name:<12} cubic law ({numbers(few)} numbers) {spread(cubic)}  polynomial of order {small} ({counts[small]}) "
+        print(f"{label(name):<12} cubic law ({numbers(few)} numbers) {spread(cubic)}  polynomial of order {small} ({counts[small]}) "
               f"{spread(rivals[small])}  ratio {means[small] / np.mean(cubic):.2f}  |  law as chosen {spread(found)}  best "
               f"polynomial (order {best}) {spread(rivals[best])}  [{'; '.join(sorted(set(texts)))}]", flush=True)  # fmt: skip
 
 
-def lattice(folder: Path | None = None, fit_glob: str = "BCC_[bpsuv]*.txt", test_glob: str = "BCC_test*.txt") -> None:
-    folder = folder or SHARED / "cubic_lattice_bcc"
-    group = PointGroup("m-3m")
-    parts = [sorted(folder.glob(pattern)) for pattern in (fit_glob, test_glob)]
+def lattice(folder: Path, point_group: str) -> None:
+    group, tables = PointGroup(point_group), sorted(folder.glob("*.txt"))
+    parts = [[path for path in tables if ("test" in path.stem) == held_out] for held_out in (False, True)]
+    if not all(parts):
+        raise SystemExit(f"lattice: expected tables *.txt, some with 'test' in their names, in {folder}, got {len(tables)}.")
     training, testing = (read_tables(paths, group, "Pa") for paths in parts)
     print(
         f"{folder.name}: {len(training)} training states on {len(parts[0])} paths, {len(testing)} held out; RMSE of P, Pa"
@@ -157,11 +175,27 @@ def spread(values: list[float]) -> str:
     return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sections = ("crystals", "extrapolation", "lattice", "dft", "seconds")
+    parser.add_argument("section", nargs="?", choices=sections)
+    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--point-group", default="m-3m", help="of a lattice")
+    options = parser.parse_args()
+    if options.paths and options.section in ("dft", "seconds"):
+        parser.error(f"expected no path after {options.section}, got {options.paths[0]}. Give it to another section.")
     warnings.simplefilter("ignore")
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores (shared), Python {platform.python_version()}, "
           f"seeds {SEEDS}")  # fmt: skip
-    for section in sys.argv[1:] or ("crystals", "extrapolation", "lattice", "dft"):
-        {"crystals": crystals, "extrapolation": extrapolation, "lattice": lattice, "dft": dft, "seconds": seconds}[
-            section
-        ]()
+    for section in (options.section,) if options.section else sections[:-1]:
+        if section == "lattice":
+            for folder in options.paths or [SHARED / "cubic_lattice_bcc"]:
+                lattice(folder, options.point_group)
+        elif section in ("crystals", "extrapolation"):
+            {"crystals": crystals, "extrapolation": extrapolation}[section](options.paths)
+        else:
+            {"dft": dft, "seconds": seconds}[section]()
+
+
+if __name__ == "__main__":
+    main()

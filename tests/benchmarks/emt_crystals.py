@@ -8,6 +8,7 @@ Each crystal gives two plans of relaxed-ion states: `wide` (420 states, |E| ≤ 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -48,17 +49,36 @@ CRYSTALS: dict[str, tuple[Callable[[], Atoms], str]] = {
 }
 
 
-def states(name: str, plan: str, workers: int | None = None) -> StrainData:
-    """The `wide` or `narrow` states of a crystal, from the cache or computed."""
-    build, laue = CRYSTALS[name]
-    number, radius, seed = {"wide": (420, 0.08, 0), "narrow": (300, 0.05, 1)}[plan]
-    path = FOLDER / f"{name.replace(' ', '_').replace('(', '').replace(')', '')}-{plan}.h5"
+#: Number of states, largest |E| and seed of the plans.
+PLANS = {"wide": (420, 0.08, 0), "narrow": (300, 0.05, 1)}
+
+
+def states(crystal: str | Path, plan: str, workers: int | None = None) -> StrainData:
+    """The `wide` or `narrow` states of a crystal of `CRYSTALS` or of a structure file, from the cache or computed.
+
+    Of a dataset (.h5) the wide states are all, the narrow ones those up to five eighths of the largest |E|.
+    """
+    if isinstance(crystal, Path) and crystal.suffix in (".h5", ".hdf5"):
+        data = StrainData.read(crystal)
+        sizes = np.linalg.norm(data.strain, axis=1)
+        return data if plan == "wide" else data.take(sizes <= 0.625 * sizes.max())
+    number, radius, seed = PLANS[plan]
+    if isinstance(crystal, Path):
+        stem = f"{crystal.stem}-{hashlib.sha256(crystal.read_bytes()).hexdigest()[:8]}"
+    else:
+        stem = crystal.replace(" ", "_").replace("(", "").replace(")", "")
+    path = FOLDER / f"{stem}-{plan}.h5"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        workers = workers or os.cpu_count() or 1
-        strained_states(build(), "emt", number=number, max_strain=radius, seed=seed, workers=workers).write(path)
+        made = strained_states(
+            crystal if isinstance(crystal, Path) else CRYSTALS[crystal][0](),
+            "emt", number=number, max_strain=radius, seed=seed, workers=workers or os.cpu_count() or 1,
+        )  # fmt: skip
+        made.write(path)
     data = StrainData.read(path)
-    assert data.group is not None and data.group.laue.symbol == laue, (name, data.group)
+    assert data.group is not None
+    if not isinstance(crystal, Path):
+        assert data.group.laue.symbol == CRYSTALS[crystal][1], (crystal, data.group)
     return data
 
 

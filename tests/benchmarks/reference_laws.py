@@ -1,6 +1,6 @@
 """Fits of every class, limit groups included, to noisy states of a reference law: what EMT has no crystal for.
 
-    python tests/benchmarks/reference_laws.py
+    python tests/benchmarks/reference_laws.py [CLASS …]
 
 The reference of each class is a polynomial law of degree 4 with random constants of the size that metals have
 (constants grow tenfold with each order). 150 states, |E| ≤ 0.05, stress and energy with 1 % of noise, three seeds; the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from datetime import date
 
@@ -56,7 +57,7 @@ def noisy(law: PolynomialLaw, number: int, seed: int) -> StrainData:
 def main() -> None:
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores (shared), Python {platform.python_version()}, "
           f"seeds {SEEDS}, noise {100 * NOISE:g} %")  # fmt: skip
-    for symbol in STRAIN_CLASSES:
+    for symbol in sys.argv[1:] or STRAIN_CLASSES:
         errors, stiffness, noise, began = [], [], [], time.perf_counter()
         for seed in SEEDS:
             truth, test = reference(symbol, seed), plan_strains(200, 0.05, 100 + seed)
