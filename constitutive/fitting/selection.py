@@ -43,6 +43,8 @@ SMALLEST = 0.1
 SHELLS = 3
 #: A higher degree or another strain measure has to lower the inner error by this factor.
 GAIN = 0.97
+#: The same for a higher degree where orbits are few; strain measures, which cost no numbers, then compete freely.
+GAIN_FEW = 0.8
 #: Degrees tried besides the highest; ridge parameters; strain measures.
 ORDERS = (4, 5)
 #: With a network, a polynomial of a degree above the lowest has to bring the inner error below this share: high degrees
@@ -56,7 +58,7 @@ NETWORK_FOLDS = 4
 #: From this many orbits on one inner fold decides on the network, and five on the polynomial.
 MANY_ORBITS = 100
 #: The network has to lower the inner error below this share of the polynomial's, or it stays silent. Where orbits are
-#: few, the inner error is a few extreme states' and scatters: then more is asked, and strain measures are not compared.
+#: few, the inner error is a few extreme states' and scatters: then more is asked.
 WORTHWHILE = 0.9
 WORTHWHILE_FEW = 0.7
 #: Inner error of the polynomial above which a network alone is tried too.
@@ -166,15 +168,21 @@ def choose_polynomial(
     data: StrainData, use_energy: bool, seed: int, order: int | None = None, measure: float | None = None
 ) -> tuple[Choice, float]:
     """Measure, degree and ridge parameter with the least cross-validated stress error, and that error."""
-    return _best(_polynomials(data, use_energy, seed, order, measure))
+    return _best(_polynomials(data, use_energy, seed, order, measure), _are_many(data))
 
 
-def _best(found: list[tuple[Choice, float]]) -> tuple[Choice, float]:
-    """The first, unless a later one is better by `GAIN`, and so on."""
-    best = found[0]
-    for one in found[1:]:
-        best = one if one[1] < GAIN * best[1] else best
-    return best
+def _best(found: list[tuple[Choice, float]], many: bool) -> tuple[Choice, float]:
+    """The first, unless a later one is better by `GAIN`, and so on; of few orbits the best of the lowest degree, unless
+    one of a higher degree is better by `GAIN_FEW`."""
+    if many:
+        best = found[0]
+        for one in found[1:]:
+            best = one if one[1] < GAIN * best[1] else best
+        return best
+    lowest = min(choice.order for choice, _ in found)
+    low = min((one for one in found if one[0].order == lowest), key=lambda one: one[1])
+    high = min((one for one in found if one[0].order > lowest), key=lambda one: one[1], default=low)
+    return high if high[1] < GAIN_FEW * low[1] else low
 
 
 def _polynomials(
@@ -185,7 +193,7 @@ def _polynomials(
     largest = default_order(data.group)
     orders = tuple(o for o in ORDERS if o < largest) + (largest,) if order is None else (order,)
     many = _are_many(data)
-    measures = (measure,) if measure is not None else MEASURES if many else MEASURES[:1]
+    measures = MEASURES if measure is None else (measure,)
     masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
     left_out = np.any(masks, axis=0)
     found: list[tuple[Choice, float]] = []
@@ -359,12 +367,13 @@ def choose(
     doubtful = order == 1
     if order != 1:
         polynomials = _polynomials(data, use_energy, seed, order, measure)
-        best, error = _best(polynomials)
-        doubtful = error > DOUBTFUL and order is None and _are_many(data)
+        many = _are_many(data)
+        best, error = _best(polynomials, many)
+        doubtful = error > DOUBTFUL and order is None and many
         candidates = [best]
-        if _are_many(data) and given.get("network") != "none":
+        if many and given.get("network") != "none":
             lowest = min(choice.order for choice, _ in polynomials)
-            low, _ = _best([one for one in polynomials if one[0].order == lowest])
+            low, _ = _best([one for one in polynomials if one[0].order == lowest], many)
             candidates += [low] if low != best else []
         for place, choice in enumerate(candidates):
             try:
