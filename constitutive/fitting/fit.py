@@ -22,17 +22,18 @@ from crystals.elastic_constants import elastic_constants
 from crystals.moduli import is_stable
 from crystals.symmetry_floor import symmetry_floor
 
-from ..laws.domain import Domain
+from ..laws.domain import FEWEST_STRAINS, Domain
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
 from .elliptic_fit import keep_elliptic
-from .laplace import laplace
+from .laplace import FEWEST_ORBITS, laplace
 from .least_squares import FittedLaw, PolynomialFit, Shown
 from .selection import (
-    NETWORK_FOLDS,
     Fitted,
+    are_very_few,
     choose_polynomial,
     default_order,
+    fewest_states,
     fit_training,
     orbit_folds,
     stress_error,
@@ -61,11 +62,11 @@ def check(data: StrainData) -> None:
             f"fit: expected data without inputs, got {', '.join(data.input_names)}. Use fit_parametric, or take the states "
             "of one value."
         )
-    distinct = len(np.unique(data.orbits()))
-    if distinct < 2 * NETWORK_FOLDS:
+    distinct, fewest = len(np.unique(data.orbits())), fewest_states(data.group)
+    if distinct < fewest:
         raise ValueError(
-            f"fit: expected at least {2 * NETWORK_FOLDS} symmetry-distinct states, got {distinct} ({len(data)} states). "
-            "Add strained cells in other directions."
+            f"fit: expected at least {fewest} symmetry-distinct states for {data.group.symbol}, got {distinct} ({len(data)} "
+            "states). Add strained cells in other directions."
         )
     if not np.any(data.stress):
         raise ValueError("fit: expected stresses, got zeros only. Check the columns of the data.")
@@ -155,7 +156,8 @@ def fit(
             fitted.reference = fitted.problem.reference()
     law = _finish(fitted, data, training, testing, consistency, seed)
     law.metadata["fit"].update(box)
-    law.uncertainty = laplace(fitted.problem, fitted.alpha, training.blocks())
+    if len(np.unique(training.blocks())) >= FEWEST_ORBITS:
+        law.uncertainty = laplace(fitted.problem, fitted.alpha, training.blocks())
     kept.done()
     return law
 
@@ -164,7 +166,8 @@ def _questioned(training: StrainData, seed: int) -> Consistency | None:
     assert training.group is not None
     if training.energy is None:
         return None
-    return question(training, choose_polynomial(training, False, seed, default_order(training.group), 1.0)[0])
+    largest = None if are_very_few(training) else default_order(training.group)
+    return question(training, choose_polynomial(training, False, seed, largest, 1.0)[0])
 
 
 def _identity(training: StrainData, seed: int, fixed: dict[str, Any]) -> str:
@@ -184,7 +187,8 @@ def _finish(
     law = fitted.law
     inside = fitted.reference.to_law(training.strain)
     law.max_strain = float(np.linalg.norm(inside, axis=1).max())
-    law.domain = Domain.from_strains(law.group, inside)
+    # of fewer states nothing but the largest strain is worth keeping
+    law.domain = Domain.from_strains(law.group, inside) if len(inside) >= FEWEST_STRAINS else None
     if not is_stable(law.stiffness()):
         raise ValueError(
             f"fit: expected a law that is stable at its reference, got a stiffness with smallest eigenvalue "

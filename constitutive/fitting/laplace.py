@@ -25,6 +25,8 @@ from torch import Tensor
 from ..laws.uncertainty import CHUNK, Uncertainty, stress_jacobian
 from .least_squares import Problem, Reference
 
+#: Fewest orbits that a calibration needs.
+FEWEST_ORBITS = 8
 #: Half-width of the 90 % interval of a normal distribution, in standard deviations.
 NINETY = 1.6448536269514722
 #: Shares ρ and exponents q that are tried.
@@ -49,9 +51,9 @@ def laplace(problem: Problem, alpha: float, orbits: np.ndarray) -> Uncertainty:
         Symmetry orbit of each of its states (`StrainData.orbits`); the states of one are left out together.
     """
     law, theta, n = problem.law, problem.theta, len(problem.points)
-    if len(orbits) != n or len(np.unique(orbits)) < 8:
+    if len(orbits) != n or len(np.unique(orbits)) < FEWEST_ORBITS:
         raise ValueError(
-            f"laplace: expected the orbits of {n} states, at least 8 of them distinct, got "
+            f"laplace: expected the orbits of {n} states, at least {FEWEST_ORBITS} of them distinct, got "
             f"{len(orbits)} and {len(np.unique(orbits))}. Pass the training data's orbits(), and more states."
         )
     jacobian = torch.cat([

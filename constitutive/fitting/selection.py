@@ -51,10 +51,14 @@ ORDERS = (4, 5)
 #: extrapolate worse and cost more at every point.
 HIGHER = 0.9
 PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+#: The first of them that very few states may choose.
+PRIORS_FEW = 3
 MEASURES = (1.0, 0.0, -1.0)
 #: Inner folds: leave-one-orbit-out, at most this many, for the polynomial; fewer for the costlier network.
 POLYNOMIAL_FOLDS = 12
 NETWORK_FOLDS = 4
+#: Fewest symmetry-distinct states: two equations of stress for every number of a cubic law, within these limits.
+FEWEST = (4, 8)
 #: From this many orbits on one inner fold decides on the network, and five on the polynomial.
 MANY_ORBITS = 100
 #: The network has to lower the inner error below this share of the polynomial's, or it stays silent. Where orbits are
@@ -139,6 +143,11 @@ def _are_many(data: StrainData) -> bool:
     return data.series is not None or len(np.unique(data.orbits())) >= MANY_ORBITS
 
 
+def are_very_few(data: StrainData) -> bool:
+    """Whether there are too few independent states to compare anything but strain measures and ridge parameters."""
+    return len(np.unique(data.blocks())) < 2 * NETWORK_FOLDS
+
+
 def undetermined_constants(data: StrainData) -> list[str]:
     """Names of the second-order constants that no strain of the data feels."""
     assert data.group is not None
@@ -162,6 +171,12 @@ def default_order(group: PointGroup) -> int:
         if total > LARGEST_POLYNOMIAL:
             return max(3, order - 1)
     return LARGEST_ORDER
+
+
+def fewest_states(group: PointGroup) -> int:
+    """Symmetry-distinct states that a fit asks for: from 4 in cubic classes to 8."""
+    numbers = sum(invariant_count(group.laue.symbol, degree) for degree in (1, 2, 3))
+    return min(max(-(-2 * numbers // 6), FEWEST[0]), FEWEST[1])
 
 
 def choose_polynomial(
@@ -192,21 +207,23 @@ def _polynomials(
     assert data.group is not None
     largest = default_order(data.group)
     orders = tuple(o for o in ORDERS if o < largest) + (largest,) if order is None else (order,)
-    many = _are_many(data)
+    many, priors = _are_many(data), PRIORS
+    if are_very_few(data):
+        orders, priors = orders[:1], PRIORS[PRIORS_FEW:]
     measures = MEASURES if measure is None else (measure,)
     masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
     left_out = np.any(masks, axis=0)
     found: list[tuple[Choice, float]] = []
     for m in measures:
         for o in orders:
-            wrong = np.zeros((len(data), len(PRIORS)))
+            wrong = np.zeros((len(data), len(priors)))
             for out in masks:
                 training = data.take(~out)
                 fit = PolynomialFit(training, o, use_energy, measure=m, weights=state_weights(training))
-                for column, stress in enumerate(fit.stresses(data.strain[out], PRIORS)):
+                for column, stress in enumerate(fit.stresses(data.strain[out], priors)):
                     wrong[out, column] = np.sum((stress - data.stress[out]) ** 2, axis=1)
             errors = _over_shells(wrong, data, left_out)
-            found.append((Choice(o, PRIORS[int(np.argmin(errors))], m), float(errors.min())))
+            found.append((Choice(o, priors[int(np.argmin(errors))], m), float(errors.min())))
     return found
 
 
@@ -402,6 +419,8 @@ def _with_network(
 ) -> tuple[float, Choice, float]:  # fmt: skip
     """Inner error with the best weight decay, the choice (without a network where it does not pay), that decay."""
     choice = replace(choice, **given)
+    if "network" not in given and are_very_few(data):
+        choice = replace(choice, network="none", widths=())
     alphas = ALPHAS[:1] if choice.network == "none" else ALPHAS
     errors = _network_errors(data, choice, alphas, seed, use_energy, shown, kept)
     best = int(np.argmin(errors))

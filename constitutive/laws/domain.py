@@ -26,6 +26,8 @@ LARGEST_COUNT = 32
 STATES_PER_FEATURE = 4
 #: λ: how much a feature that never varied may vary, as a share of its mean square over the ball.
 FLOOR = 1e-5
+#: Fewest strains that tell more than the largest of them.
+FEWEST_STRAINS = 8
 #: States that agree to this share of the largest strain in all features are twins and count once.
 TWINS = 0.02
 #: The limit is this many times the score that one left-out training state in a hundred exceeds: where Q grows like
@@ -135,12 +137,12 @@ class Domain:
         Raises
         ------
         ValueError
-            For another shape, strains that are not finite, or fewer than 8 of them.
+            For another shape, strains that are not finite, or fewer than `FEWEST_STRAINS` of them.
         """
         strain = np.asarray(strain, dtype=float)
-        if strain.ndim != 2 or strain.shape[1] != 6 or len(strain) < 8 or not np.all(np.isfinite(strain)):
+        if strain.ndim != 2 or strain.shape[1] != 6 or len(strain) < FEWEST_STRAINS or not np.all(np.isfinite(strain)):
             raise ValueError(
-                f"Domain.from_strains: expected at least 8 finite strains of shape (n, 6), got shape {strain.shape}. "
+                f"Domain.from_strains: expected at least {FEWEST_STRAINS} finite strains of shape (n, 6), got shape {strain.shape}. "
                 "Pass the strains that the law was fitted to."
             )
         largest = float(np.linalg.norm(strain, axis=1).max())

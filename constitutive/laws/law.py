@@ -339,8 +339,8 @@ class Law(torch.nn.Module, ABC):
         where = f"{type(self).__name__}.stress_std"
         if self.uncertainty is None:
             raise ValueError(
-                f"{where}: expected a law with an uncertainty, got one without. Laws that `constitutive.fit` makes have it; "
-                "fit again."
+                f"{where}: expected a law with an uncertainty, got one without. Laws that `constitutive.fit` makes of 8 "
+                "symmetry-distinct states or more have it; fit again."
             )
         shape = tuple(np.shape(strain))
         if len(shape) != 2 or shape[1] != 6:

@@ -11,6 +11,7 @@ from constitutive import PolynomialLaw, cross_validate, fit
 from constitutive.fitting.consistency import question
 from constitutive.fitting.least_squares import Choice, Reference
 from constitutive.fitting.selection import orbit_folds, undetermined_constants
+from constitutive.laws.law import OUT_OF_RANGE
 from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
@@ -150,6 +151,17 @@ class TestQuestions:
         assert law.metadata["fit"]["held_out_stress_error"] < 4e-3
 
 
+def test_four_states_of_a_cubic_crystal_are_enough() -> None:
+    """Without what needs more: a network, a spread, a domain other than the largest strain."""
+    data = made(cubic_law(), number=60)
+    law = fit(data.take(slice(0, 4)), held_out=0.0, test=data.take(slice(4, None)), progress=False)
+    assert law.metadata["fit"]["network"] == "none" and law.metadata["fit"]["order"] == 4
+    assert law.metadata["fit"]["held_out_stress_error"] < 0.02
+    assert law.domain is None and np.all(law.response(1.02 * law.max_strain * np.eye(6)).status == OUT_OF_RANGE)
+    with pytest.raises(ValueError, match="8 symmetry-distinct states or more"):
+        law.stress_std(data.strain)
+
+
 def test_a_state_that_does_not_belong_is_named() -> None:
     """One state whose stress stands in another frame than its strain."""
     data = made(cubic_law(), number=60, noise=1e-3)
@@ -165,8 +177,10 @@ def test_bad_data_get_a_sentence() -> None:
     data = made(cubic_law(), number=40)
     with pytest.raises(ValueError, match="expected data with a point group"):
         fit(replace(data, group=None), progress=False)
-    with pytest.raises(ValueError, match="at least 8 symmetry-distinct states"):
-        fit(data.take(slice(0, 5)), progress=False)
+    with pytest.raises(ValueError, match="at least 4 symmetry-distinct states for m-3m, got 3"):
+        fit(data.take(slice(0, 3)), progress=False)
+    with pytest.raises(ValueError, match="at least 8 symmetry-distinct states for mmm"):
+        fit(replace(data, group=PointGroup("mmm")).take(slice(0, 7)), progress=False)
     stretched = data.strain * np.array([1, 1, 1, 0, 0, 0])
     normal_only = replace(data, strain=stretched, deformation_gradient=mandel.right_stretch(stretched))
     assert undetermined_constants(normal_only) == ["C44"] and undetermined_constants(data) == []

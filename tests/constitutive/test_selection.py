@@ -9,8 +9,9 @@ import pytest
 from constitutive import PolyconvexLaw, PolynomialLaw, SymmetricLaw, fit, predicted_stress
 from constitutive.audit import sample_strains
 from constitutive.fitting.checkpoint import Checkpoint
-from constitutive.fitting.least_squares import PolynomialFit
+from constitutive.fitting.least_squares import Choice, PolynomialFit
 from constitutive.fitting.selection import (
+    _best,
     _inner_folds,
     choose_polynomial,
     network_alone,
@@ -63,6 +64,19 @@ def test_the_strain_in_which_a_crystal_is_simple_is_found() -> None:
     choice, error = choose_polynomial(data, True, seed=0, order=3)
     assert choice.measure == -1.0 and error < 1e-6
     assert choose_polynomial(data, True, seed=0, order=3, measure=1.0)[1] > 1e-2
+
+
+@pytest.mark.parametrize("number", [6, 20])
+def test_few_states_find_that_strain_too(number: int) -> None:
+    data = data_of(birch(), plan_strains(number, 0.08, seed=1))
+    assert choose_polynomial(data, True, seed=0)[0].measure == -1.0
+    assert choose_polynomial(data_of(quartic(), plan_strains(number, 0.08, seed=1)), True, seed=0)[0].measure == 1.0
+
+
+def test_a_higher_degree_has_to_gain_a_fifth_on_few_states() -> None:
+    found = [(Choice(4, 1e-6, 1.0), 1.0), (Choice(5, 1e-6, 1.0), 0.85), (Choice(4, 1e-6, 0.0), 0.99)]
+    assert _best(found, many=True) == found[1] and _best(found, many=False) == found[2]
+    assert _best([*found, (Choice(5, 1e-6, 0.0), 0.7)], many=False)[1] == 0.7
 
 
 def test_paths_stay_together_and_none_that_is_needed_is_left_out() -> None:
