@@ -61,7 +61,8 @@ for cell, shape in (("hexahedron", (3, 2, 2)), ("hexahedron", (2, 1, 1)), ("tetr
     tool._kernels._library.insert_matrix = petsc
     matrix.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
     first, last = matrix.getOwnershipRange()
-    far = [k for k in range(3 * u.function_space.dofmap.index_map.size_global) if last > first and matrix[first, k] == 0.0]
+    known = set(matrix.getRow(first)[0].tolist()) if last > first else set()
+    far = sorted(set(range(matrix.getSize()[1])) - known) if known else []
     one = COMM.allreduce(COMM.rank if far else COMM.size, op=MPI.MIN)
     if COMM.rank == one:
         matrix.setValue(first, far[-1], 1.0)
