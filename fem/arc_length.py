@@ -137,7 +137,9 @@ class _Path:
             misses = problem._boundary_defect(self.x)
             if misses and not (problem._tangent_is_current or problem._assembly.fused):
                 problem._update(tangent=True)  # the tangent takes the boundary values' change to the other nodes
+            problem._whole_at = None  # the tangent at this load is another than at that to which it goes back
             problem._assemble_residual(self.x, self.shifted, misses)
+            problem._whole_at = None
             self._apply(value)
         self.shifted.copy(self.q)
         self.q.axpy(-1.0, self.b)

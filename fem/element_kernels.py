@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc as _petsc
 
 from constitutive.ckernel import build
 
 from . import dolfinx_versions as versions
+from .edge_cells import EdgeCells, Rows, check, rows_of
 
 PETSc: Any = _petsc  # petsc4py comes without types
 CELLS_AT_A_TIME = 256
@@ -38,8 +41,8 @@ class _Region(ctypes.Structure):
 class ElementKernels:
     """∫ S : δE dx over some cells, and its derivative.
 
-    A cell whose nodes all belong to this rank is added straight to the values of the matrix's diagonal block, which takes a
-    tenth of the time that PETSc needs to find them; cells at the edge of the rank's part go through PETSc.
+    Cells are added straight to the values of the matrix, which takes a tenth of the time that PETSc needs to find them: one
+    whose nodes all belong to this rank to those of the diagonal block, others as `fem.edge_cells` says.
 
     Parameters
     ----------
@@ -103,7 +106,7 @@ class ElementKernels:
         self._points: np.ndarray | None = None
         self._region = _Region(cells=len(cells), nodes=_pointer(self._nodes), corners=_pointer(self._corners))
         self._held = np.zeros(3 * self._local, dtype=np.int8)
-        self._places: tuple[Any, np.ndarray | None, np.ndarray | None] | None = None
+        self._places: tuple[Any, Any] | None = None
 
     def read_at(self, places: np.ndarray) -> None:
         """Where fields at points have the values of each cell's points: (cells, points), cells as given to the constructor."""
@@ -152,26 +155,37 @@ class ElementKernels:
         self._held[:] = 0
         for bc in bcs:
             self._held[np.asarray(bc.dof_indices()[0])] = 1
-        held, petsc = ctypes.c_void_p(_pointer(self._held)), ctypes.CDLL(PETSc.__file__)  # finds PETSc itself
-        direct = 0
-        if matrix.assembled:
-            block = matrix.getDiagonalBlock()
-            # a new entry in its pattern moves all that stand behind it
-            pattern = (matrix, block.getInfo()["nz_used"])
-            if self._places is None or self._places[0] != pattern:
-                self._places = (pattern, *self._find_places(block))
-            _, rows, places = self._places
-            if rows is not None and places is not None:
-                direct, values, handle = self._inner, ctypes.c_void_p(), ctypes.c_void_p(block.handle)
-                _check(petsc.MatSeqAIJGetArray(handle, ctypes.byref(values)))
-                for span in self._spans(0, direct, derivative):
-                    self._library.assemble_matrix(
-                        region, *span, held, ctypes.c_void_p(_pointer(rows)), ctypes.c_void_p(_pointer(places)), values
-                    )
-                _check(petsc.MatSeqAIJRestoreArray(handle, ctypes.byref(values)))
-        for span in self._spans(direct, len(self._nodes), derivative):
+        cells = len(self._nodes)
+        found = self._find_places(matrix)
+        if found is None:
+            held, petsc = ctypes.c_void_p(_pointer(self._held)), ctypes.CDLL(PETSc.__file__)  # finds PETSc itself
             insert, where = petsc.MatSetValuesBlockedLocal, ctypes.c_void_p(matrix.handle)
-            _check(self._library.insert_matrix(region, *span, held, insert, where))
+            for span in self._spans(0, cells, derivative):
+                check(self._library.insert_matrix(region, *span, held, insert, where))
+            return
+        blocks, places, edge = found
+        if edge is not None:  # first, so that its sums travel while the other cells are done
+            edge.values[:] = 0.0
+            self._add_cells(region, self._inner, cells, edge.begins, edge.places, edge.values, derivative)
+            edge.send()
+        with ExitStack() as stack:
+            values = [stack.enter_context(block) for block in blocks]
+            self._add_cells(region, 0, self._inner, blocks[0].begins, places, values[0], derivative)
+            if edge is not None:
+                edge.add(values)
+
+    def _add_cells(
+        self, region: Any, first: int, last: int, begins: np.ndarray, places: np.ndarray, values: np.ndarray,
+        derivative: Callable[[np.ndarray], np.ndarray] | None,
+    ) -> None:  # fmt: skip
+        """Add the matrices of cells to compressed rows; `places` begins with the first of them."""
+        if first == last:
+            return
+        # the kernel counts from the first cell of all
+        start = places.ctypes.data - first * places[0].nbytes
+        where = [ctypes.c_void_p(x) for x in (_pointer(self._held), _pointer(begins), start, _pointer(values))]
+        for span in self._spans(first, last, derivative):
+            self._library.assemble_matrix(region, *span, *where)
 
     def _spans(self, first: int, last: int, derivative: Callable[[np.ndarray], np.ndarray] | None) -> Iterator[Any]:
         """Cells first … last − 1: all at once, or as many at a time as have derivatives that fit a cache."""
@@ -183,40 +197,30 @@ class ElementKernels:
                 self._region.tangent, self._region.base = _pointer(values), start
             yield ctypes.c_int64(start), ctypes.c_int64(end)
 
-    def _find_places(self, block: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Where each row begins, and where in the rows of node a the columns of node b stand, (inner cells, a, b).
+    def _find_places(self, matrix: Any) -> tuple[tuple[Rows, ...], np.ndarray, EdgeCells | None] | None:
+        """The blocks of the matrix, where in them the inner cells' entries stand, and the other cells; on all ranks.
 
-        None where the matrix does not hold its entries in blocks of three by three: PETSc then finds them.
+        None where the matrix does not hold its entries in blocks of three by three, or not yet: PETSc then finds them.
         """
-        if block.getType() != "seqaij" or block.getSize() != (3 * self._owned, 3 * self._owned):
-            return None, None
-        rows, columns, _ = block.getValuesCSR()
-        rows, columns = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
-        # rows of one node follow one pattern, the three columns of a node next to each other: one number for nine entries
-        starts = rows[:-1:3]
-        counts = (rows[1::3] - starts) // 3
-        first = np.repeat(starts, counts) + 3 * (
-            np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        )
-        if (
-            len(columns) != 9 * len(first)
-            or np.any(columns[first] % 3)
-            or np.any(columns[first + 2] != columns[first] + 2)
-        ):
-            return None, None
-        keys = np.repeat(np.arange(len(starts)), counts) * len(starts) + columns[first] // 3
+        if not matrix.assembled:
+            return None
+        # a new entry in its pattern, on any rank, moves all that stand behind it
+        pattern = (matrix, matrix.getInfo()["nz_used"])
+        if self._places is None or self._places[0] != pattern:
+            self._places = (pattern, self._found_in(matrix))
+        return self._places[1]
+
+    def _found_in(self, matrix: Any) -> Any:
+        comm, index_map = self._mesh.comm, self._u.function_space.dofmap.index_map
+        blocks = rows_of(matrix, index_map.local_range[0], self._owned)
+        edge = EdgeCells(comm, index_map, self._nodes[self._inner :]) if comm.size > 1 else None
         nodes = self._nodes[: self._inner].astype(np.int64)
-        a, b = nodes[:, :, None], nodes[:, None, :]
-        wanted = a * len(starts) + b
-        found = np.searchsorted(keys, wanted)
-        if len(wanted) and (not len(keys) or np.any(keys[np.minimum(found, len(keys) - 1)] != wanted)):
-            return None, None
-        return rows, np.ascontiguousarray(first[found] - starts[a], dtype=np.int32) if len(wanted) else found
-
-
-def _check(code: int) -> None:
-    if code:
-        raise PETSc.Error(code)
+        wanted = np.broadcast_arrays(nodes[:, :, None], nodes[:, None, :] + index_map.local_range[0])
+        found = blocks[0].find(*wanted) if blocks else None
+        good = found is not None and bool(np.all(found[1])) and (edge is None or edge.locate(blocks))
+        if not comm.allreduce(good, op=MPI.LAND) or found is None:
+            return None
+        return blocks, np.ascontiguousarray(found[0], dtype=np.int32), edge
 
 
 def hold(matrix: Any, bcs: Sequence[Any], owned: int) -> None:

@@ -149,8 +149,8 @@ class EquilibriumProblem:
             CondensedTangent(residual, u, material, material.mean_dilatation)
             for material in self.materials if material.mean_dilatation is not None
         ]  # fmt: skip
-        if self._condensed:
-            self._matrix.setOption(PETSc.Mat.Option.KEEP_NONZERO_PATTERN, True)
+        # rows and columns of held components are zeroed in place
+        self._matrix.setOption(PETSc.Mat.Option.KEEP_NONZERO_PATTERN, True)
         # never u's own vector: PETSc locks x in the callbacks
         self._x, self._state, self._defect, self._b, self._raw = (versions.ghosted_vector(self.space) for _ in range(5))
         self._owned = self._x.getLocalSize()
@@ -158,6 +158,12 @@ class EquilibriumProblem:
         #: residuals since the last tangent, and whether there was more than one between the two before
         self._trials, self._backtracked = 0, False
         self._evaluated: np.ndarray | None = None
+        #: owned displacement at which `_matrix` is the whole tangent, boundary conditions yet to be applied
+        self._whole_at: np.ndarray | None = None
+        #: whether materials and matrix stand at the displacement that Newton's method starts from
+        self._prepared = False
+        #: whether something is held that has no diagonal, so that its row cannot be zeroed in place
+        self._holds_loose = False
         self._norms: list[float] = []
         self._absolute: float | None = None
         self.snes = self._create_snes(petsc_options or {}, petsc_options_prefix)
@@ -215,12 +221,15 @@ class EquilibriumProblem:
         return self._defect.norm(PETSc.NormType.NORM_INFINITY) > 1e-15 * x.norm(PETSc.NormType.NORM_INFINITY)
 
     def _function(self, _snes: Any, x: Any, b: Any) -> None:
+        prepared, self._prepared = self._prepared and self._is_at(self._whole_at, x), False
+        if not prepared:
+            self._whole_at = None
         self._push(x)
         misses = self._boundary_defect(x)
         if self._assembly.fused:
             self._evaluated = None  # the kernels evaluate; where a point has no answer, what they add is not a number
         # lifting multiplies the tangent with the defect
-        elif not self._update(tangent=misses or self._tangent_follows()):
+        elif not prepared and not self._update(tangent=misses or self._tangent_follows()):
             b.set(np.nan)
             return
         self._trials += 1
@@ -237,7 +246,8 @@ class EquilibriumProblem:
         b.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
         if misses and not by_form:
             # neither the products of the condensed tangent nor a tangent that is not stored is a form that could be lifted
-            self._assemble_whole_matrix()
+            if self._whole_at is None:
+                self._assemble_whole_matrix()
             lifted = self._matrix * self._defect
             b.axpy(-1.0, lifted)
         petsc.set_bc(b, self.bcs, x, -1.0)
@@ -258,32 +268,42 @@ class EquilibriumProblem:
 
     def _jacobian(self, _snes: Any, x: Any, _matrix: Any, _preconditioner: Any) -> None:
         self._trials, self._backtracked = 0, self._trials > 1
-        if self._assembly.fused:
-            self._push(x)
+        if self._is_at(self._whole_at, x) and not self._holds_loose:
+            self._hold()
+        else:
+            if self._assembly.fused:
+                self._push(x)
+            elif not (self._is_at(self._evaluated, x) and self._tangent_is_current):
+                self._push(x)
+                self._update(tangent=True)
             self._assemble_matrix()
-            self._linear.choose()
-            return
-        same = self._evaluated is not None and np.array_equal(self._evaluated, x.array_r)
-        if not self.comm.allreduce(same and self._tangent_is_current, op=MPI.LAND):
-            self._push(x)
-            self._update(tangent=True)
-        self._assemble_matrix()
         self._linear.choose()
+
+    def _is_at(self, place: np.ndarray | None, x: Any) -> bool:
+        """Whether `place`, owned components or None, is x; on all ranks."""
+        return self.comm.allreduce(place is not None and np.array_equal(place, x.array_r), op=MPI.LAND)
 
     def _assemble_matrix(self) -> None:
         if self._condensed:
             self._assemble_whole_matrix()
-            first = self._matrix.getOwnershipRange()[0]
-            rows = np.flatnonzero(self._held()).astype(PETSc.IntType) + first
-            self._matrix.zeroRowsColumns(rows, diag=1.0)
+            self._hold()
             return
+        self._whole_at = None
         self._assembly.set_matrix(self._matrix, self.bcs)
 
     def _assemble_whole_matrix(self) -> None:
-        """With the condensed parts, without boundary conditions."""
+        """With the condensed parts, without boundary conditions, at u."""
         self._assembly.set_matrix(self._matrix)
         for part in self._condensed:
             part.add_to(self._matrix)
+        self._whole_at = self.u.x.array[: self._owned].copy()
+
+    def _hold(self) -> None:
+        """Boundary conditions for the whole matrix: zero rows and columns but for 1 on the diagonal."""
+        self._whole_at = None
+        first = self._matrix.getOwnershipRange()[0]
+        rows = np.flatnonzero(self._held()).astype(PETSc.IntType) + first
+        self._matrix.zeroRowsColumns(rows, diag=1.0)
 
     def _own_dofs(self, bc: Any) -> np.ndarray:
         # the second value that dof_indices returns counts nodes or components, by version: compare instead
@@ -297,16 +317,22 @@ class EquilibriumProblem:
         return held
 
     def _prepare(self) -> None:
-        """Once: what rounding leaves of a residual, and whether anything holds the body."""
+        """Once: what rounding leaves of a residual, and whether anything holds the body.
+
+        Newton's method starts from the same displacement, and finds stress and tangent there.
+        """
         with self._state.localForm() as local:
             local.array_w[:] = self.u.x.array
-        if not self._update(tangent=True):
+        if not self._assembly.fused and not self._update(tangent=True):
             return  # the solve itself will say so
         self._assemble_whole_matrix()
-        loose, held = self._matrix.getDiagonal().array_r == 0.0, self._held()
-        self._assemble_matrix()
-        diagonal = np.where(held, 0.0, self._matrix.getDiagonal().array_r)
+        diagonal, held = self._matrix.getDiagonal().array_r, self._held()
+        loose = diagonal == 0.0
+        self._holds_loose = bool(self.comm.allreduce(np.any(loose & held), op=MPI.LOR))
+        diagonal = np.where(held, 0.0, diagonal)
         norm = np.sqrt(self.comm.allreduce(float(diagonal @ diagonal)))
+        if not np.isfinite(norm):
+            return
         nodes = self.space.tabulate_dof_coordinates()[: self._owned // self.dim].copy()
         nodes[:, : self.dim] += self.u.x.array[: self._owned].reshape(-1, self.dim)
         reach = np.concatenate([nodes.max(axis=0, initial=-np.inf), (-nodes).max(axis=0, initial=-np.inf)])
@@ -324,6 +350,7 @@ class EquilibriumProblem:
             )
         # stiffness × spacing is a nodal force at strains of order one; its rounding is no residual
         self._absolute = 1e-14 * norm * spacing
+        self._prepared = True
 
     def _check_stiffness(self, loose: np.ndarray, nodes: np.ndarray) -> None:
         """Components (n,) without any stiffness are nodes of cells that no material has."""
@@ -368,6 +395,7 @@ class EquilibriumProblem:
             material.dt = dt
         self.u.x.scatter_forward()
         start = self.u.x.array.copy()
+        self._whole_at, self._prepared = None, False
         if self._absolute is None:
             self._prepare()
         if not self._has_own_atol:

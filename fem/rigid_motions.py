@@ -48,7 +48,7 @@ def free_rigid_motions(
     Parameters
     ----------
     matrix, vector : PETSc Mat, Vec
-        Stiffness with boundary conditions applied, and a vector of its layout to work in.
+        Stiffness, with or without boundary conditions, and a vector of its layout to work in.
     nodes : array (n, 3)
         Present coordinates of the nodes of this rank.
     held : array (dim n,) of bool
@@ -82,7 +82,7 @@ def free_rigid_motions(
     images = []
     for combination in free.T:
         vector.array_w[:] = np.where(held, 0.0, combination @ modes)
-        images.append((matrix * vector).array.copy())
+        images.append(np.where(held, 0.0, (matrix * vector).array))
     stacked = np.array(images)
     gram = comm.allreduce(stacked @ stacked.T)
     null, turn = np.linalg.eigh(gram)

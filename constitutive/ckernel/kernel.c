@@ -14,8 +14,10 @@
 
 #if defined(__GNUC__) && !defined(ONE_LANE)
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define LANES 8
 #elif defined(__AVX__)
+#include <immintrin.h>
 #define LANES 4
 #else
 #define LANES 2
@@ -54,45 +56,52 @@ INLINE v choose(vi mask, v a, v b) { return mask ? a : b; }
 
 INLINE v root(v x)
 {
+#if LANES == 8
+    return (v)_mm512_sqrt_pd((__m512d)x);
+#elif LANES == 4
+    return (v)_mm256_sqrt_pd((__m256d)x);
+#else /* sqrt may set errno: a branch for each lane */
     for (int l = 0; l < LANES; l++)
         LANE(x, l) = sqrt(LANE(x, l));
     return x;
+#endif
 }
 
 #define ROOT2 0x1.6a09e667f3bcdp+0
 #define HALF_ROOT2 0x1.6a09e667f3bcdp-1
 
-/* softplus ln(1 + e^a), its slope and its curvature of n activations, to about an ulp. With t = e^-|a|, the slope is 1/(1+t) or
- * t/(1+t), the curvature t/(1+t)^2, and ln(1 + t) = 2 artanh(t/(2+t)). The polynomials are Chebyshev interpolants: e^r of
- * degree 11 on |r| <= ln 2 / 2 (error 3e-18), 2 artanh(u)/u of degree 10 in u^2 on [0, 1/9] (error 3e-18); Estrin's order, for
- * the latency. Three short loops, since a processor looks ahead only so far and one vector alone waits for itself. */
+/* softplus ln(1 + e^a), its slope and its curvature of n activations, to about an ulp (of 1, where the value is below). With t =
+ * e^-|a|, the slope is 1/(1+t) or t/(1+t), the curvature t/(1+t)^2, and ln(1 + t) = ln m + 2 artanh(u), u = (1+t-m)/(1+t+m) with m = 1
+ * or, where t > sqrt 2 - 1, m = 2. The polynomials are Chebyshev interpolants: e^r of degree 11 on |r| <= ln 2 / 2 (error 2e-17),
+ * 2 artanh(u)/u of degree 7 in u^2 up to (sqrt 2 - 1)^4 (error 3e-18); Estrin's order, for the latency. Two short loops, since a
+ * processor looks ahead only so far and one vector alone waits for itself; whole numbers are compared, and added to exponents, where
+ * floating point has no more units to spare. */
 INLINE void softplus(int n, const v *a, v *value, v *slope, v *curvature)
 {
     for (int i = 0; i < n; i++) { /* t */
-        v y = real(bits(a[i]) | WHOLE(INT64_MIN)); /* -|a| */
-        y = choose(LESS(y, ALL(-700.0)), ALL(-700.0), y);
-        const v shifted = y * 0x1.71547652b82fep+0 + 0x1.8p+52; /* rounds to a whole number of ln 2 */
-        const v whole = shifted - 0x1.8p+52;
-        const v r = (y - whole * 0x1.62e42fefa3800p-1) - whole * 0x1.ef35793c76730p-45, r2 = r * r, r4 = r2 * r2;
-        const v high = (0x1.a01991a10d9aep-16 + 0x1.71ddf56d8deb5p-19 * r) + (0x1.28b4101c77212p-22 + 0x1.af632a0f7e2cep-26 * r) * r2;
-        const v middle = (0x1.555555554f0bap-5 + 0x1.111111110f21ep-7 * r) + (0x1.6c16c1880029fp-10 + 0x1.a01a01b1461c5p-13 * r) * r2;
-        const v low = (1.0 + r) + (0x1.0000000000011p-1 + 0x1.555555555555ap-3 * r) * r2;
-        curvature[i] = ((high * r4 + middle) * r4 + low) * real((bits(shifted) << 52) + WHOLE(0x3ff0000000000000));
+        const v y = real(bits(a[i]) | WHOLE(INT64_MIN));               /* -|a| */
+        const v shifted = y * 0x1.71547652b82fep+0 + 0x1.8p+52;        /* rounds to a whole number of ln 2 */
+        const v r = y - (shifted - 0x1.8p+52) * 0x1.62e42fefa39efp-1, r2 = r * r;
+        v p = 0x1.28b4101c77212p-22 + 0x1.af632a0f7e2cep-26 * r;
+        p = p * r2 + (0x1.a01991a10d9aep-16 + 0x1.71ddf56d8deb5p-19 * r);
+        p = p * r2 + (0x1.6c16c1880029fp-10 + 0x1.a01a01b1461c5p-13 * r);
+        p = p * r2 + (0x1.555555554f0bap-5 + 0x1.111111110f21ep-7 * r);
+        p = p * r2 + (0x1.0000000000011p-1 + 0x1.555555555555ap-3 * r);
+        p = p * r2 + (1.0 + r);
+        curvature[i] = real((bits(p) + (bits(shifted) << 52)) & ~LESS(y, ALL(-700.0)));
     }
-    for (int i = 0; i < n; i++) { /* slope, curvature and u = t/(2+t), with one division */
-        const v t = curvature[i], over = 1.0 / ((1.0 + t) * (2.0 + t));
-        const v large = over * (2.0 + t), small = t * large; /* 1/(1+t), t/(1+t) */
-        value[i] = t * over * (1.0 + t);
+    for (int i = 0; i < n; i++) {
+        const v t = curvature[i], large = 1.0 / (1.0 + t), small = t * large; /* 1/(1+t), t/(1+t) */
+        const vi negative = LESS(bits(a[i]), WHOLE(0)), half = LESS(WHOLE(0x3fda827999fcef32), bits(t)); /* t > sqrt 2 - 1 */
+        const v one = real(bits(ALL(1.0)) & half); /* m - 1 */
+        const v u = (t - one) / ((2.0 + t) + one), w = u * u, w2 = w * w;
         curvature[i] = small * large;
-        slope[i] = choose(LESS(a[i], ALL(0.0)), small, large);
-    }
-    for (int i = 0; i < n; i++) { /* max(a, 0) + 2 artanh(u) */
-        const v u = value[i], w = u * u, w2 = w * w, w4 = w2 * w2;
-        const v high = (0x1.f00852a5c69fap-4 + 0x1.54f8c703ce149p-4 * w) + 0x1.5d1081172f887p-3 * w2;
-        const v middle = (0x1.c71c7445b2127p-3 + 0x1.745caf74cbe5ep-3 * w) + (0x1.3b1e2bc8a12dep-3 + 0x1.106443d797a85p-3 * w) * w2;
-        const v low = (2.0 + 0x1.5555555555527p-1 * w) + (0x1.99999999a1c4fp-2 + 0x1.249249201beacp-2 * w) * w2;
-        const v magnitude = real(bits(a[i]) & WHOLE(INT64_MAX));
-        value[i] = 0.5 * (a[i] + magnitude) + u * ((high * w4 + middle) * w4 + low);
+        slope[i] = choose(negative, small, large);
+        v p = 0x1.3999bf614de60p-3 + 0x1.2f4d88c4fad06p-3 * w;
+        p = p * w2 + (0x1.c71c50004ffddp-3 + 0x1.7466994f20a7cp-3 * w);
+        p = p * w2 + (0x1.999999997aeaap-2 + 0x1.2492494513f76p-2 * w);
+        p = p * w2 + (2.0 + 0x1.55555555555aep-1 * w);
+        value[i] = (real(bits(a[i]) & ~negative) + one * 0x1.62e42fefa39efp-1) + u * p; /* max(a, 0) + ln m + 2 artanh(u) */
     }
 }
 

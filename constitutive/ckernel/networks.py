@@ -10,7 +10,7 @@ from .polynomials import Monomials, array, number, weighted_second
 
 #: Sums kept in registers at once: sixteen vector registers less those for what is multiplied.
 SUMS = 12
-#: Rows of a matrix–vector product taken at once: enough to hide the latency of a multiply-add.
+#: Rows of a matrix–vector product taken at once, about: enough to hide the latency of a multiply-add.
 ROWS = 8
 
 
@@ -21,19 +21,20 @@ def entry(i: int, j: int, m: int) -> int:
 
 def product(out: str, rows: int, columns: int, weight: str, x: str, bias: str | None) -> str:
     """out[r] = bias[r] + Σ_i weight(r, i) x[i], in blocks of rows; `weight` names r and i in braces."""
-    text = ""
-    whole = rows // ROWS * ROWS
-    for first, block in ((0, ROWS if whole else 0), (whole, rows - whole)):
-        if not block:
-            continue
-        loop = f"for (int r = {first}; r < {first + (whole if block == ROWS and not first else block)}; r += {block})"
+    text, start = "", 0
+    # a few rows left over would wait for themselves: as many in each block as in the others, but for one
+    blocks = max(1, (rows + ROWS // 2 - 1) // ROWS)
+    sizes = [rows // blocks + (k < rows % blocks) for k in range(blocks)]
+    for block in sorted(set(sizes), reverse=True):
+        stop = start + block * sizes.count(block)
         sums = "".join(f"        v a{k} = ALL({f'{bias}[r + {k}]' if bias else '0.0'});\n" for k in range(block))
         steps = "".join(f"            a{k} += {weight.format(r=f'(r + {k})', i='i')} * y;\n" for k in range(block))
         stores = "".join(f"        {out}[r + {k}] = a{k};\n" for k in range(block))
         text += (
-            f"    {loop} {{\n{sums}        for (int i = 0; i < {columns}; i++) {{\n            const v y = {x}[i];\n"
-            f"{steps}        }}\n{stores}    }}\n"
+            f"    for (int r = {start}; r < {stop}; r += {block}) {{\n{sums}        for (int i = 0; i < {columns}; i++) {{\n"
+            f"            const v y = {x}[i];\n{steps}        }}\n{stores}    }}\n"
         )
+        start = stop
     return text
 
 
@@ -71,21 +72,26 @@ def moved(out: str, rows: int, columns: int, weight: str, x: str, m: int, used: 
     return text
 
 
-def dyads(rows: int, m: int, rates: str, bent: str) -> str:
-    """h += Σ_r bent[r] T_r T_rᵀ, upper triangle of m × m."""
-    text, i = "", 0
+def dyads(rows: int, m: int, rates: str, bent: str, slope: str | None) -> str:
+    """h += Σ_r bent[r] T_r T_rᵀ, upper triangle of m × m; then T_r *= slope[r], unless that is None."""
+    text, i, groups = "", 0, []
     while i < m:
         group = [i]
         while group[-1] + 1 < m and sum(m - k for k in group) + m - group[-1] - 1 <= SUMS:
             group.append(group[-1] + 1)
+        groups.append(group)
+        i = group[-1] + 1
+    for group in reversed(groups):  # the first, which reads all of T, comes last
         pairs = [(k, l) for k in group for l in range(k, m)]
         text += "    {\n" + "".join(f"        v h{k}_{l} = h[{entry(k, l, m)}];\n" for k, l in pairs)
-        text += f"        for (int r = 0; r < {rows}; r++) {{\n            const v *t = {rates} + {m} * r;\n"
+        text += f"        for (int r = 0; r < {rows}; r++) {{\n            v *t = {rates} + {m} * r;\n"
         for k in group:
             text += f"            const v b{k} = {bent}[r] * t[{k}];\n"
             text += "".join(f"            h{k}_{l} += b{k} * t[{l}];\n" for l in range(k, m))
+        if slope is not None and group[0] == 0:
+            text += f"            const v s = {slope}[r];\n"
+            text += "".join(f"            t[{l}] *= s;\n" for l in range(m))
         text += "        }\n" + "".join(f"        h[{entry(k, l, m)}] = h{k}_{l};\n" for k, l in pairs) + "    }\n"
-        i = group[-1] + 1
     return text
 
 
@@ -109,15 +115,18 @@ def network_source(name: str, network: ScalarNetwork, m: int, used: np.ndarray |
     text += (
         f"static NOINLINE void {name}_value(const double *first, const v *z, v *value, v *dz, v *slope, v *bent)\n{{\n"
     )
-    text += f"    v a[{widest}], h[{widest}];\n    v sum = ALL(0.0);\n"
+    text += f"    v a[{widest}], h[{widest}];\n    v sum0 = ALL(0.0), sum1 = sum0, sum2 = sum0, sum3 = sum0;\n"
     for layer, width in enumerate(widths):
         before = k if layer == 0 else widths[layer - 1]
         matrix = "first" if layer == 0 else f"{name}_w{layer}"
-        text += product(
-            "a", width, before, f"{matrix}[{{r}} * {before} + {{i}}]", "z" if layer == 0 else "h", f"{name}_b{layer}"
-        )
+        weight = f"{matrix}[{{r}} * {before} + {{i}}]"
+        text += product("a", width, before, weight, "z" if layer == 0 else "h", f"{name}_b{layer}")
         text += f"    softplus({width}, a, h, slope + {starts[layer]}, bent + {starts[layer]});\n"
-    text += f"    for (int i = 0; i < {widths[-1]}; i++)\n        sum += {name}_last[i] * h[i];\n    *value = sum;\n"
+    whole = widths[-1] // 4 * 4  # in four chains of sums: one would wait for itself
+    text += f"    for (int i = 0; i < {whole}; i += 4) {{\n"
+    text += "".join(f"        sum{c} += {name}_last[i + {c}] * h[i + {c}];\n" for c in range(4)) + "    }\n"
+    text += f"    for (int i = {whole}; i < {widths[-1]}; i++)\n        sum0 += {name}_last[i] * h[i];\n"
+    text += "    *value = (sum0 + sum1) + (sum2 + sum3);\n"
     # a now holds what reaches the layer from above, h that times its slope
     for layer in range(len(widths) - 1, -1, -1):
         width, start = widths[layer], starts[layer]
@@ -137,11 +146,10 @@ def network_source(name: str, network: ScalarNetwork, m: int, used: np.ndarray |
         text += moved("moved", widths[0], k, "first", "directions", m, used)
     here, there = "moved", "next"
     for layer, width in enumerate(widths):
-        text += dyads(width, m, here, f"(bent + {starts[layer]})")
-        if layer + 1 == len(widths):
+        last = layer + 1 == len(widths)
+        text += dyads(width, m, here, f"(bent + {starts[layer]})", None if last else f"(slope + {starts[layer]})")
+        if last:
             break
-        text += f"    for (int r = 0; r < {width}; r++)\n        for (int d = 0; d < {m}; d++)\n"
-        text += f"            {here}[{m} * r + d] *= slope[{starts[layer]} + r];\n"
         text += moved(there, widths[layer + 1], width, f"{name}_w{layer + 1}", here, m)
         here, there = there, here
     return text + ("    UNUSED(next);\n" if len(widths) == 1 else "") + "}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,43 @@ class Monomials:
         if not terms:
             return []
         lines = self.make([place for place, _ in terms])
-        products = [f"{number(c)} * m{p}" if p else f"ALL({number(c)})" for p, c in terms]
+        products = []
+        for coefficient, places in _alike(terms):
+            total = " ".join(f"{'-' if negative else '+'} {self.name(place)}" for place, negative in places)
+            products.append(f"{number(coefficient)} * ({total.removeprefix('+ ')})")
         if not factor:
             return [*lines, *(f"    {target} += {product};" for product in products)]
         return [
             *lines, f"    {{\n        v t = {products[0]};", *(f"        t += {p};" for p in products[1:]),
             f"        {target} += {factor} * t;\n    }}",
         ]  # fmt: skip
+
+
+def _alike(terms: list[tuple[int, float]]) -> list[tuple[float, list[tuple[int, bool]]]]:
+    """Terms (place, coefficient) by coefficient: one for those that are equal to rounding but for the sign.
+
+    Symmetry makes many of them equal; additions are cheaper than products where processors have units of their own for them.
+    """
+    groups: list[tuple[float, list[tuple[int, bool]]]] = []
+    for place, value in terms:
+        for coefficient, places in groups:
+            if abs(abs(value) - abs(coefficient)) <= 8e-16 * abs(coefficient):
+                places.append((place, value * coefficient < 0.0))
+                break
+        else:
+            groups.append((value, [(place, False)]))
+    return groups
+
+
+def side_by_side(sums: list[list[str]], number: int = 4) -> list[str]:
+    """Lines of several sums, a few in turns: the terms of one alone would wait for each other."""
+    lines = []
+    for start in range(0, len(sums), number):
+        some = sums[start : start + number]
+        lines += [line for one in some for line in one if line.startswith("    const v m")]
+        terms = [[line for line in one if not line.startswith("    const v m")] for one in some]
+        lines += [line for turn in zip_longest(*terms) for line in turn if line is not None]
+    return lines
 
 
 def weighted_second(polynomial: PolynomialMap, monomials: Monomials, weight: Any, scale: np.ndarray) -> list[str]:
@@ -77,19 +108,17 @@ def single(name: str, polynomial: PolynomialMap, quadratic: np.ndarray) -> str:
     values, first = polynomial.values.numpy()[:, 0], polynomial.first.numpy().reshape(-1, 6)
     lines = [f"static NOINLINE void {name}(const v *x, v *w, v *s, v *c)", "{", "    v linear[6];"]
     for i in range(6):
-        lines.append(f"    linear[{i}] = {' + '.join(f'{number(q)} * x[{j}]' for j, q in enumerate(quadratic[i]))};")
+        products = [f"{number(q)} * x[{j}]" for j, q in enumerate(quadratic[i]) if q != 0.0]
+        lines.append(f"    linear[{i}] = {' + '.join(products) or 'ALL(0.0)'};")
     lines.append(
         "    for (int i = 0; i < 6; i++) {\n        *w += 0.5 * linear[i] * x[i];\n        s[i] += linear[i];\n    }"
     )
-    lines += monomials.sum("*w", values)
-    for i in range(6):
-        lines += monomials.sum(f"s[{i}]", first[:, i])
+    sums = [monomials.sum("*w", values), *(monomials.sum(f"s[{i}]", first[:, i]) for i in range(6))]
+    lines += side_by_side(sums)
     lines.append("    if (!c)\n        return;")
     packed = mandel.pack_upper(quadratic)
     second = np.zeros((len(values), 21))
     second[:, polynomial.scatter.numpy().argmax(axis=1)] = polynomial.second.numpy()
-    for entry in range(21):
-        column = second[:, entry].copy()
-        column[0] += packed[entry]
-        lines += monomials.sum(f"c[{entry}]", column)
+    second[0] += packed
+    lines += side_by_side([monomials.sum(f"c[{entry}]", second[:, entry]) for entry in range(21)])
     return "\n".join([*lines, "}", ""])

@@ -89,7 +89,7 @@ class Law(torch.nn.Module, ABC):
     rate_dependent = False
     input_names: tuple[str, ...] = ()
     #: Points evaluated at once on a CPU and on a GPU; peak memory follows this, not n.
-    chunk_cpu = 2048
+    chunk_cpu = 1024
     chunk_gpu = 65536
 
     def __init__(

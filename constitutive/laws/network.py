@@ -81,15 +81,16 @@ class ScalarNetwork(torch.nn.Module):
         A_l: one forward sweep for A_l, one backward for r_l, no automatic differentiation.
         """
         slopes, tangents = [], []
-        hidden, moved = z, directions
+        # directions before neurons: all points and directions are rows of one product
+        hidden, moved = z, directions.transpose(1, 2)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             activation = hidden @ weight.T + bias
             slope = torch.sigmoid(activation)
-            tangent = weight @ moved
+            tangent = moved @ weight.T
             slopes.append(slope)
             tangents.append(tangent)
             hidden = softplus(activation)
-            moved = slope[:, :, None] * tangent
+            moved = slope[:, None, :] * tangent
         value = hidden @ self.last
         back = self.last.expand(len(z), -1)
         m = directions.shape[2]
@@ -98,6 +99,6 @@ class ScalarNetwork(torch.nn.Module):
             reversed(list(self.weights)), reversed(slopes), reversed(tangents), strict=True
         ):
             bent = slope * (1.0 - slope) * back
-            hessian = hessian + tangent.transpose(1, 2) @ (bent[:, :, None] * tangent)
+            hessian = hessian + (bent[:, None, :] * tangent) @ tangent.transpose(1, 2)
             back = (back * slope) @ weight
         return value, back, hessian

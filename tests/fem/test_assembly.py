@@ -258,18 +258,76 @@ def counted(material: QuadratureMaterial, monkeypatch: pytest.MonkeyPatch) -> li
     return calls
 
 
-def test_stress_and_tangent_at_once(cube, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One evaluation an iteration, and the stress alone where Newton's method arrives."""
+def assembled(problem: EquilibriumProblem, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often the problem has set its matrix, in a list of one."""
+    times = [0]
+    inner = problem._assembly.set_matrix
+
+    def count(*arguments: object) -> None:
+        times[0] += 1
+        inner(*arguments)
+
+    monkeypatch.setattr(problem._assembly, "set_matrix", count)
+    return times
+
+
+@pytest.mark.parametrize(
+    ("how", "driven"),
+    [("auto", "displacement"), ("auto", "force"), ("fused", "displacement"), ("mean dilatation", "displacement")],
+)
+def test_nothing_is_done_twice(cube, how: str, driven: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten steps: one matrix an iteration, one evaluation of the law for each residual, its stress alone for the last."""
     u, left, right = cube((2, 2, 2))
     space = u.function_space
-    material = QuadratureMaterial(some_law(), u)
-    bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(np.array([0.05, 0.05, 0.0]), right, space)]
-    problem = EquilibriumProblem(material.virtual_work(ufl.TestFunction(space)), u, [material], bcs=bcs)
-    calls = counted(material, monkeypatch)
-    iterations = problem.solve().iterations
-    calls.remove(True)  # that which `_prepare` makes once
-    assert iterations > 3 and len(calls) == iterations + 1
-    assert calls[:-1] == [True] * iterations and calls[-1] is False
+    dilatation = how == "mean dilatation"
+    material = QuadratureMaterial(some_law(), u, mean_dilatation=dilatation)
+    moved, force = fem.Constant(space.mesh, np.zeros(3)), fem.Constant(space.mesh, 0.0)
+    bcs = [fem.dirichletbc(np.zeros(3), left, space)]
+    v = ufl.TestFunction(space)
+    residual = material.virtual_work(v)
+    if driven == "displacement":
+        bcs.append(fem.dirichletbc(moved, right, space))
+    else:
+        residual -= force * v[1] * ufl.ds
+    problem = EquilibriumProblem(residual, u, [material], bcs=bcs, assembly="auto" if dilatation else how)
+    calls, matrices = counted(material, monkeypatch), assembled(problem, monkeypatch)
+
+    def load(t: float) -> None:
+        moved.value, force.value = 0.05 * t * np.array([1.0, 1.0, 0.0]), 0.5 * t
+
+    steps = list(problem.steps(load, np.linspace(0.1, 1.0, 10)))
+    assert len(steps) == 10 and all(step.iterations > 1 and step.substeps == 1 for step in steps)
+    expected: list[bool] = []
+    for step in steps:
+        expected += [False] if how == "fused" else [True] * step.iterations + [False]
+    assert matrices == [sum(step.iterations for step in steps)]
+    assert calls == expected
+
+
+def test_what_is_held_without_stiffness(cube) -> None:
+    """Held nodes that no cell of the form reaches have no diagonal: the first matrix is then assembled again."""
+    ends = []
+    for whole in (True, False):
+        u, left, right = cube((2, 1, 1))
+        space = u.function_space
+        domain = space.mesh
+        domain.topology.create_connectivity(3, 3)
+        cells = np.arange(domain.topology.index_map(3).size_local, dtype=np.int32)
+        middle = mesh.compute_midpoints(domain, 3, cells)[:, 0]
+        tags = mesh.meshtags(domain, 3, cells, (1 + (middle > 0.5)).astype(np.int32))
+        material = QuadratureMaterial(some_law(), u, subdomain=(tags, 1))
+        soft = QuadratureMaterial(some_law(), u, subdomain=(tags, 2))
+        v = ufl.TestFunction(space)
+        load = 0.3 * v[0] * ufl.dx(metadata={"quadrature_degree": 2}, subdomain_data=tags, subdomain_id=1)
+        bcs = [fem.dirichletbc(np.zeros(3), left, space), fem.dirichletbc(np.zeros(3), right, space)]
+        materials = [material, soft] if whole else [material]
+        residual = sum((m.virtual_work(v) for m in materials), -load)
+        problem = EquilibriumProblem(residual, u, materials, bcs=bcs)
+        problem.solve()
+        assert problem._holds_loose is not whole
+        ends.append(np.abs(u.x.array).max())
+    # half of it alone gives way more
+    assert ends[1] > 1.2 * ends[0] > 0.0
 
 
 def test_a_line_search_pays_for_stress_alone(cube, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,8 +353,8 @@ def test_a_line_search_pays_for_stress_alone(cube, monkeypatch: pytest.MonkeyPat
     searches = "".join(trials).split("J")[1:]
     gone_back = sum(len(search) > 1 for search in searches)
     assert gone_back > 1, "no line search went back: the test shows nothing"
-    # `_prepare`, and one for each tangent; besides, only the first trial of a search that goes back after one that did not
-    tangents = [1 + trials.count("J"), 1 + trials.count("J") + gone_back]
+    # one for each tangent; besides, only the first trial of a search that goes back after one that did not
+    tangents = [trials.count("J"), trials.count("J") + gone_back]
     assert tangents[0] <= sum(calls) <= tangents[1]
     # all trials but those are the stress alone
     assert len(calls) - sum(calls) >= sum(len(search) - 1 for search in searches)

@@ -152,7 +152,9 @@ def test_what_is_not_supported_says_so(cube) -> None:
 _RANKS = """
 import sys
 sys.path[:0] = [{folder!r}]
+import os
 import numpy as np
+import torch
 import ufl
 from dolfinx import fem, mesh
 from mpi4py import MPI
@@ -176,6 +178,13 @@ for matrix in (ours[1], again):
     wrong = matrix.copy()
     wrong.axpy(-1.0, theirs[1])
     errors.append(wrong.norm() / theirs[1].norm())
+# one thread a rank, unless the user says otherwise
+for said, expected in ((None, 1), ("2", 2), ("1", 1)):
+    os.environ.pop("OMP_NUM_THREADS", None)
+    os.environ |= {{"OMP_NUM_THREADS": said}} if said else {{}}
+    torch.set_num_threads(int(said or 2))
+    QuadratureMaterial(some_law(), u)
+    assert torch.get_num_threads() == expected
 found = {{}}
 for assembly in ("forms", "auto", "fused", "own form"):
     u.x.array[:] = 0.0
@@ -197,7 +206,7 @@ if MPI.COMM_WORLD.rank == 0:
 """
 
 
-@pytest.mark.parametrize(("ranks", "cells"), [(2, "3, 2, 2"), (3, "2, 1, 1")])  # of the latter two are empty
+@pytest.mark.parametrize(("ranks", "cells"), [(2, "3, 2, 2"), (3, "2, 1, 1")])  # of the latter some are empty
 def test_ranks(ranks: int, cells: str) -> None:
     folder = str(Path(__file__).resolve().parent)
     found = run_on_ranks(ranks, "-c", _RANKS.format(folder=folder, cells=cells), timeout=200)
