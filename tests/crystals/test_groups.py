@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.linalg import expm
 
 from crystals.groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup, stated_group
@@ -407,3 +409,34 @@ def test_stated_group_within_limits_and_laue_classes():
     ):
         stated_group(PointGroup("-43m"), "m-3m")
     assert stated_group(PointGroup("4/mmm"), "-4m2").symbol == "-42m"
+
+
+FRAME = st.integers(0, 2**32 - 1).map(lambda seed: random_rotations(1, np.random.default_rng(seed))[0])
+SYMBOL = st.sampled_from(POINT_GROUPS)
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(SYMBOL, FRAME, st.data())
+def test_any_group_in_any_frame_is_closed(symbol, frame, data):
+    """Products and inverses of operations are operations; another turn of the frame takes them all along."""
+    operations = PointGroup(symbol, frame).operations
+    place = st.integers(0, len(operations) - 1)
+    first, second = operations[data.draw(place)], operations[data.draw(place)]
+    assert contains(operations, first @ second) and contains(operations, first.T)
+    standard = PointGroup(symbol).operations
+    assert same_set(operations, frame @ standard @ frame.T, 1e-12)
+    assert (first @ second) in PointGroup(symbol, frame)
+    # control: a small turn belongs to no finite group
+    assert rotation_about(frame[:, 0], 0.01) not in PointGroup(symbol, frame)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(SYMBOL, FRAME, st.data())
+def test_any_group_is_found_again_from_generators(symbol, frame, data):
+    """From its generators in any frame and order, with errors of 1e-3: the same symbol, the same operations to such errors."""
+    group = PointGroup(symbol, frame)
+    given_ = np.array(data.draw(st.permutations(list(group.generators)))) if len(group.generators) else np.eye(3)[None]
+    noise = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).uniform(-1e-3, 1e-3, size=given_.shape)
+    exact, found = PointGroup.from_operations(given_), PointGroup.from_operations(given_ + noise)
+    assert exact.symbol == found.symbol == symbol and exact == group
+    assert same_set(found.operations, group.operations, 2e-2)

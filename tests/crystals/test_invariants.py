@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crystals import mandel
 from crystals.groups import POINT_GROUPS, STRAIN_CLASSES, PointGroup
@@ -375,3 +377,24 @@ def test_cached_bases_cannot_be_changed():
     mine = strain_invariants("m-3m").coefficients.copy()
     mine[0, 0] = 7
     assert strain_invariants("m-3m").coefficients[0, 0] != 7
+
+
+SMALL = st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6).map(np.array)
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(st.sampled_from(POINT_GROUPS), SMALL, st.integers(0, 10**6))
+def test_invariants_of_any_strain_along_its_orbit(symbol, strain, place):
+    """I(R E) = I(E) for each operation of each of the 32 groups, improper ones too; not for a turn outside the Laue class."""
+    group, basis = PointGroup(symbol), strain_invariants(PointGroup(symbol).laue.symbol)
+    operation = group.operations[place % len(group.operations)]
+    size = np.maximum(np.linalg.norm(strain), 1e-3) ** basis.degrees
+    orbit = strain_orbit(group, strain[None])[:, 0]
+    turned = mandel_rotation(operation) @ strain
+    assert np.any(np.all(np.abs(orbit - turned) < 1e-14, axis=1))
+    assert (np.abs(basis(orbit) - basis(strain[None])) / size).max() < 1e-12
+    # control
+    deviator = strain - strain[:3].mean() * mandel.IDENTITY
+    if np.linalg.norm(deviator) > 0.1:
+        outside = mandel_rotation(rotation_about(np.array([0.3, -0.5, 0.8]), 0.7)) @ strain
+        assert (np.abs(basis(outside[None]) - basis(strain[None])) / size).max() > 1e-6
