@@ -29,7 +29,7 @@ from unittest import mock
 import h5py as _h5py
 import numpy as np
 from ase.build import bulk
-from mutated_files import strain_data
+from mutated_data import strain_data
 from plastic_bar import plastic_bar
 from safetensors import safe_open
 

@@ -141,7 +141,11 @@ class _Measuring:
         start = time.process_time()
         with _recorded(self.sources, lines):
             reports = runtestprotocol(item, nextitem=None, log=False)
-        return {"passed": not any(report.failed for report in reports), "seconds": time.process_time() - start, "lines": lines}
+        return {
+            "passed": not any(report.failed for report in reports),
+            "seconds": time.process_time() - start,
+            "lines": lines,
+        }
 
 
 def _hash(*paths: str) -> str:
