@@ -280,7 +280,9 @@ def _check_numbers(where: str, found: meshio.Mesh) -> None:
         if np.shape(tag) == (2,) and not 0 <= tag[0] < 2**31:
             wrong = f"{int(tag[0])} as the number of {name!r}"
     if wrong:
-        raise ValueError(f"{where}: expected cells of different, finite points, got {wrong}. Make or copy the file again.")
+        raise ValueError(
+            f"{where}: expected cells of different, finite points, got {wrong}. Copy the file again, or mesh anew without collapsed cells."
+        )
 
 
 def _parts(where: str, found: Any, tags: str | None) -> tuple[dict[str, tuple[int, int]], list[np.ndarray]]:
