@@ -178,8 +178,8 @@ def read_state(path: Any, problem: EquilibriumProblem) -> None:
                 rows = _rows(file, f"material_{k}", number[material.cells], widths)
                 histories.append({name: values.reshape(own[name].shape) for name, values in rows.items()})
             load, time = float(file.attrs["load"]), float(file.attrs["time"])
-            if not np.isfinite(time):
-                raise ValueError(f"time {time}")
+            if not np.isfinite(time) or np.isinf(load):  # a load of NaN is none
+                raise ValueError(f"time {time} and load {load}")
     except OSError as error:
         failure = ("OSError", str(error))
     except Exception as error:  # a damaged file may fail anywhere in h5py

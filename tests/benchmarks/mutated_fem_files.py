@@ -95,7 +95,8 @@ def _mutate_restart(path: Path, rng: np.random.Generator) -> Mutated:
                 how, changed = other_array(values, rng)
                 what = f"array {how}"
                 if changed is not None:
-                    file[name] = changed.astype(values.dtype) if how in ("other", "huge", "rows") else changed
+                    with np.errstate(invalid="ignore"):
+                        file[name] = changed.astype(values.dtype) if how in ("other", "huge", "rows") else changed
             else:
                 how = str(rng.choice(["group", "declared", "huge", "soft loop", "external", "null"]))
                 what = f"member {how}"

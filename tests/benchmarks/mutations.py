@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import io
 import os
 import pickle
 import platform
@@ -29,6 +30,7 @@ import traceback
 import warnings
 import zlib
 from collections import Counter
+from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ def _outcome(
     Path("/proc/self/clear_refs").write_text("5")  # peak memory from here on
     before, start = _status("VmRSS"), time.process_time()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # meshio says in print what it thinks
             warnings.simplefilter("ignore")
             found = kind.read(target)
         said = None
