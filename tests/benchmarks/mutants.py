@@ -95,17 +95,22 @@ def cosmic_ray(part: str) -> Any:
     return importlib.import_module(f"cosmic_ray.{part}")
 
 
-def places(path: str) -> list[list[tuple[str, int, int]]]:
-    """For each place of a file that can change, the operators that change it: name, occurrence, line."""
-    tree, plugins = cosmic_ray("ast"), cosmic_ray("plugins")
-    nodes = list(tree.ast_nodes(tree.get_ast_from_path(ROOT / path)))
-    found: dict[tuple, list[tuple[str, int, int]]] = {}
-    for name in plugins.operator_names():
-        if name.split("/")[-1].startswith(OPERATORS):
-            spots = [spot for node in nodes for spot in plugins.get_operator(name)().mutation_positions(node)]
-            for occurrence, spot in enumerate(spots):
-                found.setdefault(spot, []).append((name, occurrence, spot[0][0]))
-    return [found[spot] for spot in sorted(found)]
+def places(path: str) -> list[list[tuple[str, int]]]:
+    """For each place of a file that can change, the operators that change it: name, occurrence. Kept, for it takes seconds."""
+    kept = FOLDER / "places" / f"{hashlib.sha256((path + (ROOT / path).read_text()).encode()).hexdigest()[:24]}.json"
+    if not kept.exists():
+        tree, plugins = cosmic_ray("ast"), cosmic_ray("plugins")
+        nodes = list(tree.ast_nodes(tree.get_ast_from_path(ROOT / path)))
+        found: dict[tuple, list[tuple[str, int]]] = {}
+        for name in plugins.operator_names():
+            if name.split("/")[-1].startswith(OPERATORS):
+                operator = plugins.get_operator(name)()
+                spots = [spot for node in nodes for spot in operator.mutation_positions(node)]
+                for occurrence, spot in enumerate(spots):
+                    found.setdefault(spot, []).append((name, occurrence))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps([found[spot] for spot in sorted(found)]))
+    return json.loads(kept.read_text())
 
 
 def mutated(path: str, name: str, occurrence: int) -> str | None:
@@ -273,7 +278,7 @@ def main() -> None:
         tried = survivors = explained = 0
         for place in generator.permutation(len(spots)):
             path, operators = spots[place]
-            name, occurrence, _ = operators[generator.integers(len(operators))]
+            name, occurrence = operators[generator.integers(len(operators))]
             source = mutated(path, name, occurrence)
             if source is None:
                 continue

@@ -30,7 +30,7 @@ import traceback
 import warnings
 import zlib
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ def _outcome(
     Path("/proc/self/clear_refs").write_text("5")  # peak memory from here on
     before, start = _status("VmRSS"), time.process_time()
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # meshio says in print what it thinks
+        silent = io.StringIO()  # meshio prints what it thinks
+        with warnings.catch_warnings(), redirect_stdout(silent), redirect_stderr(silent):
             warnings.simplefilter("ignore")
             found = kind.read(target)
         said = None
