@@ -7,9 +7,10 @@ Places of the code are drawn by seed, and at each one of cosmic-ray's operators 
 operator, boolean or sign; a loop that does nothing, a break for a continue). A change of annotations, or of the texts of
 errors, is no mutant.
 Each mutant runs in a process forked from one that has the libraries loaded and none of this project's modules. It is asked by
-the tests that run its line (`reached_lines`), those of its own test file first and the quickest first, until one fails,
-or until all have passed or have taken the budget: then it survived. No line without a test is left out. A mutant without
-end counts as noticed. Survivors are printed with their line, and with the reason where `surviving_mutants.txt` gives one.
+the tests that run its line (`reached_lines`), one case of each before the second of any, those of its own test file and the
+quickest first, until one fails, or until all have passed or have taken the budget: then it survived. A line that no test runs
+counts like any other. A mutant without end counts as noticed. Survivors are printed with their line, and with the reason where
+`surviving_mutants.txt` gives one. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -167,26 +168,37 @@ class Tests:
     def __init__(self, files: list[str], sources: list[str], folder: Path) -> None:
         self.imported, self.files = reached_lines.reached(files, sources, folder)
 
-    def of(self, path: str, line: range, budget: float, first: str | None = None) -> tuple[list[str], int]:
+    def of(self, path: str, line: range, budget: float) -> tuple[list[str], int]:
         """Tests to ask about some lines of a file, in order and within so many seconds, and how many there would be.
 
         A line that runs when the module is imported may matter to every test that uses the module at all.
         """
         whole = bool(set(self.imported.get(path, ())).intersection(line))
         own = f"tests/{path.split('/')[0]}/test_{Path(path).stem}.py"
-        found: list[tuple[bool, bool, float, str]] = []
-        for file, entry in self.files.items():
+        found: dict[str, list[tuple[float, str]]] = {}
+        for entry in self.files.values():
             collected = bool(set(entry["collected"].get(path, ())).intersection(line))
             for test, about in entry["tests"].items():
                 lines = about["lines"].get(path, ())
                 if collected or (whole and lines) or set(lines).intersection(line):
-                    found.append((test != first, file != own, about["seconds"], test))
+                    found.setdefault(test.split("[")[0], []).append((about["seconds"], test))
+        # one case of each test before the second of any: another test sees more than another case of the same
+        ranked = [
+            (rank, not name.startswith(own), *case)
+            for name, cases in found.items()
+            for rank, case in enumerate(sorted(cases))
+        ]
         chosen, spent = [], 0.0
-        for *_, seconds, test in sorted(found):
+        for *_, seconds, test in sorted(ranked):
             if spent + seconds <= budget or not chosen:
                 chosen.append(test)
                 spent += seconds
-        return chosen, len(found)
+        return chosen, len(ranked)
+
+    def state(self, tests: list[str]) -> str:
+        """Hash of some tests as they are now, and of the sources that they test."""
+        keys = [[test, self.files[test.split("::")[0]]["key"]] for test in sorted(tests)]
+        return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
 
 def _ask(path: str, source: str, tests: list[str]) -> str | None:
@@ -263,17 +275,17 @@ def main() -> None:
     print(f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, seed {options.seed}")
     load_libraries()
     reasons = {tuple(row[:3]): row[3] for text in REASONS.read_text().splitlines() if len(row := text.split("\t")) == 4}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    kept = FOLDER / "noticed-by.json"  # a mutant is asked first by the test that noticed it in an earlier run
-    earlier: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
     for room in options.room or ROOMS:
         sources, files = ROOMS[room]
         tests = Tests(files, sources, FOLDER / room)
+        # a run that was stopped goes on; another asks first the test that noticed the mutant last time
+        kept = FOLDER / room / "outcomes.json"
+        outcomes: dict[str, list[str | None]] = json.loads(kept.read_text()) if kept.exists() else {}
         spots = [(path, operators) for path in sources for operators in places(path)]
-        for path in sources:
-            source = (ROOT / path).read_text()
-            some, _ = tests.of(path, range(1, len(source)), 2.0)  # control
-            assert (failed := noticed(path, source, some, 600.0)) is None, f"{path} unchanged: {failed} fails"
+        source = (ROOT / sources[0]).read_text()
+        some, _ = tests.of(sources[0], range(1, len(source)), options.budget)
+        failed = noticed(sources[0], source, some, 600.0)
+        assert failed is None, f"control: {sources[0]} is unchanged, and {failed} fails"
         generator = np.random.default_rng(options.seed)
         tried = survivors = explained = 0
         for place in generator.permutation(len(spots)):
@@ -286,17 +298,21 @@ def main() -> None:
             before = (ROOT / path).read_text()
             lines, old, new = _lines(before, source)
             key = hashlib.sha256((path + source).encode()).hexdigest()
-            asked, number = tests.of(path, _statement(before, lines), options.budget, earlier.get(key))
-            failed = noticed(path, source, asked, 3.0 * options.budget + 60.0)
+            asked, number = tests.of(path, _statement(before, lines), options.budget)
+            state, (known, failed) = tests.state(asked), outcomes.get(key, ["", None])
+            if state != known:
+                first = [test for test in asked if test == failed]
+                failed = noticed(
+                    path, source, first + [test for test in asked if test != failed], 3.0 * options.budget + 60.0
+                )
+                outcomes[key] = [state, failed]
+                kept.write_text(json.dumps(outcomes))
             if failed is None:
                 survivors += 1
                 why = reasons.get((path, old, new))
                 explained += why is not None
                 print(f"survived {path}:{lines[0]} ({len(asked)} of {number} tests): {old}  →  {new}"
                       + (f"\n    {why}" if why else ""), flush=True)  # fmt: skip
-            else:
-                earlier[key] = failed
-                kept.write_text(json.dumps(earlier))
             if tried % 20 == 0:
                 print(f"  {time.strftime('%H:%M')} {room}: {tried} of {options.sample}, {survivors} survived", file=sys.stderr,
                       flush=True)  # fmt: skip
