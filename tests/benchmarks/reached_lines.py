@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds of CPU after which a test is too slow to be asked about a mutant.
-SLOW = 10
+SLOW = 4
 Lines = dict[str, list[int]]
 
 

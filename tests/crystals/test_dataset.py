@@ -13,9 +13,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from crystals import mandel
+from crystals.cells import match_cells
 from crystals.dataset import EV_PER_A3, StrainData, convert, parse_reference_cell, read_extended_xyz, read_tables
 from crystals.groups import PointGroup
-from crystals.rotations import random_rotations, rotate_vector
+from crystals.rotations import random_rotations, rotate_vector, rotation_about
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = next(
@@ -156,6 +157,58 @@ def test_large_supercells_are_not_rounded_to_the_wrong_multiple():
         frames.append(atoms)
     for known in (reference, "3.0"):
         np.testing.assert_allclose(in_memory(frames, known).strain, [0 * strain, strain, -strain], atol=1e-12)
+
+
+@pytest.mark.parametrize("times", [(1, 1, 1), (2, 1, 3), (4, 3, 2)])
+@pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
+def test_any_multiple_however_turned(times, angle):
+    """The plain multiples of a triclinic cell, strained to |E| = 0.14 and turned, and F with the turn in it."""
+    cell = np.array([[4.0, 0.3, -0.2], [0.5, 5.0, 0.4], [-0.6, 0.2, 6.0]])
+    turn = rotation_about(np.array([0.2, 1.0, -0.5]), angle)
+    strains = np.array([[0, 0, 0, 0, 0, 0], [0.1, -0.05, 0.03, 0.05, -0.04, 0.05], [-0.06, 0.1, -0.05, 0, 0.06, -0.02]])
+    gradients = turn @ mandel.right_stretch(strains)
+    multiple = np.diag(times).astype(float)
+    cells = np.swapaxes(gradients @ (multiple @ cell).T, 1, 2)
+    for known in (3, None):
+        match = match_cells(cells, np.full(3, 3 * np.prod(times)), cell, known)
+        assert not match.misfits
+        np.testing.assert_allclose(match.gradients, gradients, atol=1e-12)
+        np.testing.assert_array_equal(match.multiples, [multiple] * 3)
+        assert match.atoms == 3
+    # one frame of another number of atoms is a misfit among the others, and says so
+    sizes = np.full(3, 3 * np.prod(times))
+    sizes[1] += 1
+    assert set(match_cells(cells, sizes, cell, 3).misfits) == {1}
+    # beyond |E| = 0.3 a frame is none
+    far = cells.copy()
+    far[2] = cells[0] * 1.3
+    found = match_cells(far, np.full(3, 3 * np.prod(times)), cell, 3).misfits
+    assert set(found) == {2} and (max(times) > 1 or "implies |E| = 0.60" in found[2])
+
+
+def test_a_large_cell_sheared_by_a_lattice_step():
+    """Ten cells in a row, sheared by a tenth: also an unstrained cell of another shape, and not what was meant."""
+    cell, multiple = 3.0 * np.eye(3), np.diag([10.0, 10.0, 1.0])
+    gradient = np.eye(3)
+    gradient[0, 1] = 0.1
+    cells = np.array([multiple @ cell, (gradient @ (multiple @ cell).T).T])
+    match = match_cells(cells, np.full(2, 100), cell, 1)
+    np.testing.assert_allclose(match.gradients, [np.eye(3), gradient], atol=1e-12)
+
+
+def test_a_multiple_of_another_shape_is_matched_where_it_is_hardly_turned():
+    """A supercell that is no plain multiple may be turned by a quarter of a radian; by a whole one it cannot be told."""
+    cell = 3.0 * np.eye(3) + np.array([[0, 0.2, 0], [0, 0, 0.3], [0.1, 0, 0]])
+    multiple = np.array([[1.0, 1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+    gradient = mandel.right_stretch(np.array([[0.02, -0.03, 0.01, 0.02, 0.0, -0.01]]))[0]
+    for angle, matched in ((0.0, True), (0.25, True), (1.0, False)):
+        turned = rotation_about(np.array([1.0, 0.3, -0.4]), angle) @ gradient
+        cells = np.array([multiple @ cell, multiple @ cell, (turned @ (multiple @ cell).T).T])
+        match = match_cells(cells, np.full(3, 8), cell, 2)
+        assert (match.misfits == {}) == matched
+        if matched:
+            np.testing.assert_allclose(match.gradients[2], turned, atol=1e-12)
+            np.testing.assert_array_equal(match.multiples[2], multiple)
 
 
 def test_another_lattice_basis_is_an_error_that_names_the_map():

@@ -440,3 +440,41 @@ def test_any_group_is_found_again_from_generators(symbol, frame, data):
     exact, found = PointGroup.from_operations(given_), PointGroup.from_operations(given_ + noise)
     assert exact.symbol == found.symbol == symbol and exact == group
     assert same_set(found.operations, group.operations, 2e-2)
+
+
+@pytest.mark.parametrize("symbol", ["2/m", "-3m", "m-3m", "∞/mm", "∞/m", "∞2", "∞m", "∞"])
+def test_how_near_an_operation_and_a_frame_must_be(symbol, rng):
+    """Belongs to 1e-6, equal to 1e-9: nearer is the same, farther is not."""
+    frame = random_rotations(1, rng)[0]
+    group = PointGroup(symbol, frame)
+    half_turn = frame @ rotation_about(Z, np.pi) @ frame.T
+    operation = group.operations[-1] if group.is_finite else group.generators[-1] if symbol == "∞2" else half_turn
+    assert operation in group
+    # an axis that leans by α has cos α = 1 − α²/2
+    near, far = (1e-4, 3e-3) if "∞" in symbol else (1e-7, 1e-5)
+    lean = np.cross(frame[:, 2], [0.3, 0.4, 0.5])
+    for angle, same in ((near, True), (far, False)):
+        assert (rotation_about(lean, angle) @ operation in group) == same
+    for angle, same in ((1e-11, True), (1e-7, False)):
+        assert (PointGroup(symbol, rotation_about(lean, angle) @ frame) == group) == same
+
+
+@pytest.mark.parametrize("tolerance", [0.02, 0.05])
+def test_the_tolerance_of_operations_is_kept(tolerance):
+    """Stretches of the matrices within it are mended, beyond it refused; it is 0.05 where none is given."""
+    stretched = [
+        (1.0 + 0.9 * tolerance) * rotation_about(Z, np.pi / 2),
+        (1.0 - 0.9 * tolerance) * rotation_about(X, np.pi),
+    ]
+    assert PointGroup.from_operations(stretched, tolerance) == PointGroup("422")
+    with pytest.raises(ValueError, match=f"to within {tolerance:g}, got singular values from"):
+        PointGroup.from_operations([(1.0 + 1.1 * tolerance) * rotation_about(Z, np.pi / 2)], tolerance)
+    if tolerance == 0.05:
+        assert PointGroup.from_operations(stretched) == PointGroup("422")
+        with pytest.raises(ValueError, match="to within 0.05"):
+            PointGroup.from_operations([1.055 * rotation_about(Z, np.pi / 2)])
+
+
+def test_a_group_tells_what_strain_sees():
+    assert PointGroup("m-3").seen_by_strain == "a law of strain has the symmetry m-3"
+    assert PointGroup("432").seen_by_strain.startswith("a law of strain has the symmetry m-3m, the Laue class of 432")
