@@ -519,6 +519,45 @@ def test_orbits(data):
     assert len(set(replace(made, group=PointGroup("m-3m")).orbits())) == 12
 
 
+def states(strain, group):
+    n = len(strain)
+    return StrainData(strain=strain, stress=strain, cauchy=strain, deformation_gradient=np.tile(np.eye(3), (n, 1, 1)),
+                      energy=None, group=group)  # fmt: skip
+
+
+@pytest.mark.parametrize("largest", [0.01, 0.2])
+def test_how_near_twins_must_be(largest):
+    """2e-3 by default, or 2 % of the largest strain where that is less; or what is asked for."""
+    tolerance = min(2e-3, 0.02 * largest)
+    one = np.array([1.0, 0, 0, 0, 0, 0])
+    for share, number in ((0.99, 2), (1.01, 3)):
+        near = np.array([largest * one, 0.5 * largest * one, 0.5 * largest * one + share * tolerance * one[::-1]])
+        assert len(set(states(near, PointGroup("1")).orbits())) == number
+        assert len(set(states(near, None).orbits(1e-9))) == 3
+    assert len(set(states(np.zeros((3, 6)), None).orbits())) == 1
+    made = states(np.zeros((3, 6)), None)
+    np.testing.assert_array_equal(replace(made, series=np.array([4, 4, 5])).blocks(), [4, 4, 5])
+    np.testing.assert_array_equal(made.blocks(), made.orbits())
+
+
+@pytest.mark.parametrize("symbol", ["∞/m", "∞/mm", "∞∞m"])
+def test_orbits_of_limit_groups(symbol):
+    """Any turn about the axis makes twins, and half turns across it of ∞/mm; any turn at all of ∞∞m."""
+    generator = np.random.default_rng(8)
+    group = PointGroup(symbol, random_rotations(1, generator)[0])
+    base = 0.03 * generator.normal(size=(5, 6))
+    about = [rotation_about(group.frame[:, 2], angle) for angle in generator.uniform(0, 7, size=5)]
+    across = rotation_about(group.frame[:, 0] + 0.3 * group.frame[:, 1], np.pi)
+    for turns, same in (
+        (np.array(about), True),
+        (np.array(about) @ across, symbol != "∞/m"),
+        (random_rotations(5, generator), symbol == "∞∞m"),
+    ):
+        labels = states(np.concatenate([base, rotate_vector(turns, base)]), group).orbits()
+        assert len(set(labels[:5])) == 5 and (labels[:5] == labels[5:]).all() == same
+        assert same or len(set(labels)) == 10
+
+
 @needs_data
 @pytest.mark.parametrize(
     ("name", "edge", "skip", "orbits"), [("silicon", "10.93746", (), 15), ("molybdenum", "9.50287", (54,), 16)]
