@@ -124,7 +124,7 @@ def _match(cells: np.ndarray, sizes: np.ndarray, cell_ref: np.ndarray, atoms: in
 
 
 def _supercell(cell: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray | None:
-    """The integer matrix of determinant `count` with the smallest |E| of `cell` from its multiple of `unit`."""
+    """The integer matrix of determinant `count` with the smallest |E| of `cell` from its multiple of `unit`, diagonal first."""
     if count < 1:
         return None
     # |E| does not see rotations: the plain multiples of the vectors come first, so that turned frames are themselves.
@@ -143,6 +143,9 @@ def _supercell(cell: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray | N
     left, _, right_handed = np.linalg.svd(gradients)
     cosine = 0.5 * (np.trace(left @ right_handed, axis1=1, axis2=2) - 1.0)
     strains[~is_plain & (cosine < np.cos(_LARGEST_TURN))] = np.inf
+    # Ten cells in a row, sheared by a tenth, are also another lattice of ten, unstrained: the plain multiple is what was meant.
+    if np.any(strains[is_plain] <= _DOUBTFUL_STRAIN):
+        strains[~is_plain] = np.inf
     if not np.any(np.isfinite(strains)):
         return None
     return candidates[int(np.argmax(strains <= strains.min() + 1e-6))]

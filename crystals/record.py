@@ -22,7 +22,8 @@ from .whole_file import whole_file
 # h5py has no types
 h5py: Any = _h5py
 
-_BLOCK = 512
+#: Bytes of the user block.
+BLOCK = 512
 _MARK = b"constitutive data, SHA-256 of what follows: "
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -47,11 +48,37 @@ def write_record(
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
 
-    content = hdf5_bytes(fill, _BLOCK)
-    digest = hashlib.sha256(content[_BLOCK:]).hexdigest()
-    with whole_file(path) as temporary, open(temporary, "wb") as stream:
-        stream.write((_MARK + digest.encode()).ljust(_BLOCK, b"\0"))
-        stream.write(content[_BLOCK:])
+    content = hdf5_bytes(fill, BLOCK)
+    with whole_file(path) as temporary:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+        seal(temporary)
+
+
+def seal(path: Path, mark: bytes = _MARK) -> None:
+    """Write a mark and the digest of what follows into the user block of a finished file."""
+    with open(path, "r+b") as stream:
+        stream.seek(BLOCK)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        stream.write((mark + digest.encode()).ljust(BLOCK, b"\0"))
+
+
+def seal_of(path: Path, mark: bytes = _MARK) -> str:
+    """'whole' for the content that was sealed, 'damaged' for another, 'none' for HDF5 without a seal, 'foreign' for the rest.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    """
+    with open(path, "rb") as stream:
+        block = stream.read(BLOCK)
+        if not block.startswith(mark):
+            # the mark itself may be what is damaged: what follows is not trusted to the HDF5 library
+            return "none" if block.startswith(_SIGNATURE) else "foreign"
+        stated = (mark + hashlib.file_digest(stream, "sha256").hexdigest().encode()).ljust(BLOCK, b"\0")
+    return "whole" if stated == block else "damaged"
 
 
 def hdf5_bytes(fill: Callable[[Any], None], userblock_size: int = 0) -> memoryview:
@@ -82,21 +109,17 @@ def read_record(
     """
     where = path.name
     size = path.stat().st_size
-    with open(path, "rb") as stream:
-        block = stream.read(_BLOCK)
-        if block.startswith(_MARK):
-            stated = block[len(_MARK) : len(_MARK) + 64]
-            if hashlib.file_digest(stream, "sha256").hexdigest().encode() != stated:
-                raise ValueError(
-                    f"{where}: expected the content that was written, got a damaged file: its checksum differs. "
-                    "Copy or make it again."
-                )
-        elif not block.startswith(_SIGNATURE):
-            # the mark itself may be what is damaged: what follows is not trusted to the HDF5 library
-            raise ValueError(
-                f"{where}: expected an HDF5 data set, got a damaged or foreign file: neither checksum nor signature at its "
-                "start. Copy it again, or check which file this is."
-            )
+    state = seal_of(path)
+    if state == "damaged":
+        raise ValueError(
+            f"{where}: expected the content that was written, got a damaged file: its checksum differs. "
+            "Copy or make it again."
+        )
+    if state == "foreign":
+        raise ValueError(
+            f"{where}: expected an HDF5 data set, got a damaged or foreign file: neither checksum nor signature at its "
+            "start. Copy it again, or check which file this is."
+        )
 
     def read() -> tuple[dict[str, str | int], dict[str, str], dict[str, np.ndarray]]:
         with h5py.File(path, "r") as file:
@@ -107,7 +130,7 @@ def read_record(
 
     try:
         # what has its checksum is as this package wrote it
-        return read() if block.startswith(_MARK) else apart(read, size)
+        return read() if state == "whole" else apart(read, size)
     except Exception as error:  # a foreign file may fail anywhere in h5py
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(

@@ -16,6 +16,7 @@ import numpy as np
 from dolfinx import fem, io
 
 from constitutive.laws.history import HistoryLaw
+from crystals.record import BLOCK, seal
 
 from . import dolfinx_versions as versions
 from .cell_shapes import SHAPES
@@ -188,11 +189,14 @@ def _without_space(path: Path, comm: Any, size: int) -> str | None:
     return comm.bcast(failure, root=0)
 
 
-def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attributes: dict[str, Any]) -> str | None:
+def write_by_rank(
+    path: Path, comm: Any, tables: dict[str, np.ndarray], attributes: dict[str, Any], mark: bytes | None = None
+) -> str | None:
     """Write the rows of all ranks to one HDF5 file, rank after rank; nothing is gathered.
 
     Every rank gives the same names, with rows of the same shape, which may be none. The file appears under its name only
-    when it is complete. Returns what went wrong, the same on every rank, or None.
+    when it is complete; with a mark, sealed by the digest of its content (`crystals.record`). Returns what went wrong, the
+    same on every rank, or None.
     """
     temporary = path.with_name(f".{path.name}.{comm.bcast(os.getpid(), root=0)}.part")
     counts = comm.allgather({name: len(table) for name, table in tables.items()})
@@ -200,7 +204,8 @@ def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attribut
     for rank in range(comm.size):
         if rank == comm.rank and failure is None:
             try:
-                with h5py.File(temporary, "w" if rank == 0 else "a") as file:
+                options = {"userblock_size": BLOCK} if mark and rank == 0 else {}
+                with h5py.File(temporary, "w" if rank == 0 else "a", **options) as file:
                     for name, table in tables.items():
                         if rank == 0:
                             total = sum(count[name] for count in counts)
@@ -216,6 +221,8 @@ def write_by_rank(path: Path, comm: Any, tables: dict[str, np.ndarray], attribut
     if comm.rank == 0:
         try:
             if failure is None:
+                if mark:
+                    seal(temporary, mark)
                 with open(temporary, "r+b") as stream:
                     os.fsync(stream.fileno())
                 os.replace(temporary, path)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import h5py as _h5py
 import numpy as np
 
+from crystals.record import seal_of
+
 from . import dolfinx_versions as versions
 from .output import write_by_rank
 
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 h5py: Any = _h5py  # comes without types
 _ROWS = 65536
+_MARK = b"constitutive state, SHA-256 of what follows: "
+#: What a file is that has no seal of its own.
+_UNSEALED = {
+    "damaged": "a damaged file: its checksum differs",
+    "none": "an HDF5 file without a checksum, as an earlier version wrote it or another program",
+    "foreign": "a damaged or foreign file: no checksum at its start",
+}
 
 
 def _dofs(problem: EquilibriumProblem, cells: np.ndarray) -> np.ndarray:
@@ -36,7 +45,7 @@ def write_state(path: Any, problem: EquilibriumProblem) -> None:
     """Write the state of a problem to one HDF5 file, rank after rank; nothing is gathered.
 
     Rows are cells, under the number that each had when the mesh was made, so another number of ranks can read them. The
-    file appears under its name only when it is complete.
+    file appears under its name only when it is complete, with the SHA-256 of its content in HDF5's user block.
 
     Raises
     ------
@@ -63,7 +72,7 @@ def write_state(path: Any, problem: EquilibriumProblem) -> None:
         "time": problem.time,
         "laws": [type(material.law).__name__ for material in problem.materials],
     }
-    failure = write_by_rank(path, comm, tables, attributes)
+    failure = write_by_rank(path, comm, tables, attributes, _MARK)
     if failure is not None:
         raise OSError(
             f"EquilibriumProblem.save: expected a file that can be written, got {str(path)!r}: {failure}. Check folder and "
@@ -107,18 +116,38 @@ def _rows(file: Any, group: str, wanted: np.ndarray, names: dict[str, int]) -> d
     return found
 
 
+def _check_seal(path: Path, comm: Any) -> None:
+    """One rank reads all of the file, before the HDF5 library sees it anywhere: a damaged one might crash it."""
+    failure: Exception | None = None
+    if comm.rank == 0:
+        where = "EquilibriumProblem.restore: expected a file of this problem, written by save"
+        try:
+            found = seal_of(path, _MARK)
+            if found != "whole":
+                failure = ValueError(
+                    f"{where}, got {str(path)!r}, {_UNSEALED[found]}. Copy it again, take an older one, or begin anew."
+                )
+        except OSError as error:
+            failure = OSError(f"{where}, got {str(path)!r}: {error.strerror or error}. Check the path.")
+    failure = comm.bcast(failure, root=0)
+    if failure is not None:
+        raise failure
+
+
 def read_state(path: Any, problem: EquilibriumProblem) -> None:
     """Take the state of a file over: displacement, load, time, and the committed state of every material.
 
     Raises
     ------
     ValueError
-        On all ranks, where mesh, elements or laws are not those of the file.
+        On all ranks, where mesh, elements or laws are not those of the file, and for a file that is damaged, or without a
+        checksum as earlier versions wrote it: a wrong state looks like any other.
     OSError
         On all ranks, where the file cannot be read.
     """
     comm = problem.comm
     mesh = problem.space.mesh
+    _check_seal(Path(path), comm)
     index_map = mesh.topology.index_map(mesh.topology.dim)
     cells = np.arange(index_map.size_local)
     number = versions.original_cells(mesh)
@@ -149,8 +178,8 @@ def read_state(path: Any, problem: EquilibriumProblem) -> None:
                 rows = _rows(file, f"material_{k}", number[material.cells], widths)
                 histories.append({name: values.reshape(own[name].shape) for name, values in rows.items()})
             load, time = float(file.attrs["load"]), float(file.attrs["time"])
-            if not np.isfinite(time):
-                raise ValueError(f"time {time}")
+            if not np.isfinite(time) or np.isinf(load):  # a load of NaN is none
+                raise ValueError(f"time {time} and load {load}")
     except OSError as error:
         failure = ("OSError", str(error))
     except Exception as error:  # a damaged file may fail anywhere in h5py

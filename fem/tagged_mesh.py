@@ -217,6 +217,7 @@ def _understood(found: meshio.Mesh, tags: str | None) -> _File:
         if np.ptp(points[:, 2]) > 1e-10 * np.ptp(points, axis=0).max():
             raise ValueError(f"{where}: expected a plane mesh at constant z, got z that varies. Not supported: shells.")
         points = points[:, :2]
+    _check_numbers(where, found)
     shape = SHAPES[kinds[0]]
     cells = np.concatenate([block.data for block in found.cells if block.type == kinds[0]])
     if shape.completed:
@@ -257,6 +258,31 @@ def _understood(found: meshio.Mesh, tags: str | None) -> _File:
         {n: part for n, part in names.items() if part[0] in parts},
         {n: number[rows][number[rows] >= 0] for n, rows in point_sets.items() if len(rows)},
     )  # fmt: skip
+
+
+def _check_numbers(where: str, found: meshio.Mesh) -> None:
+    """What no file of a mesh says, and DOLFINx takes or crashes at."""
+    points, wrong = np.asarray(found.points), ""
+    if not np.all(np.isfinite(points)):
+        wrong = f"NaN or infinity among the coordinates of {int(np.sum(~np.all(np.isfinite(points), axis=1)))} points"
+    for block in found.cells:
+        rows = np.asarray(block.data)
+        nodes = int("".join(filter(str.isdigit, block.type)) or SHAPES[block.type].corners)
+        if rows.ndim != 2 or rows.shape[1] != nodes:
+            wrong = f"{block.type} cells without {nodes} points each"
+            break
+        rows = np.sort(rows, axis=1)
+        if np.any(rows < 0) or np.any(rows >= len(points)):
+            wrong = f"a {block.type} with a point that the file does not have"
+        elif np.any(rows[:, 1:] == rows[:, :-1]):
+            wrong = f"a {block.type} with a point twice"
+    for name, tag in found.field_data.items():
+        if np.shape(tag) == (2,) and not 0 <= tag[0] < 2**31:
+            wrong = f"{int(tag[0])} as the number of {name!r}"
+    if wrong:
+        raise ValueError(
+            f"{where}: expected cells of different, finite points, got {wrong}. Copy the file again, or mesh anew without collapsed cells."
+        )
 
 
 def _parts(where: str, found: Any, tags: str | None) -> tuple[dict[str, tuple[int, int]], list[np.ndarray]]:

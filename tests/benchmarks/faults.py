@@ -29,7 +29,7 @@ from unittest import mock
 import h5py as _h5py
 import numpy as np
 from ase.build import bulk
-from mutated_files import strain_data
+from mutated_data import strain_data
 from plastic_bar import plastic_bar
 from safetensors import safe_open
 
@@ -37,6 +37,7 @@ import crystals.atomistic as atomistic
 from constitutive import NeoHookeanLaw, SymmetricLaw, VonMisesLaw, fit, load
 from constitutive.ckernel import library
 from constitutive.fitting import fit as fitting
+from constitutive.fitting import selection
 from constitutive.fitting.checkpoint import Checkpoint
 from crystals import StrainData
 from crystals.job_folder import read_jobs, write_jobs
@@ -110,6 +111,8 @@ def _fit(folder: Path, report: Report) -> None:
             return found
 
     mock.patch.object(fitting, "Checkpoint", Told).start()
+    # as many stages as ever, each of a few steps: kills that strike between stages and within each, in minutes
+    mock.patch.object(selection, "STEPS", 3).start()
     data = strain_data()
     law = fit(data, order=2, network="invariants", widths=(2,), measure=1.0, held_out=0.0, checkpoint=folder / "progress",
               progress=False)  # fmt: skip

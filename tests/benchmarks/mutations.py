@@ -6,7 +6,7 @@ Each file is read in a child process, so that a crash of a C library is an outco
 
     refused     ValueError, TypeError or OSError in the package's own form: where, expected, got, remedy
     unchanged   the content of the untouched file, bit for bit
-    legal       other content that the format cannot tell from an intact file, and why (`mutated_files.Kind.legal`)
+    legal       other content that the format cannot tell from an intact file, and why (`damage.Kind.legal`)
     faults      everything else: wrong content, another exception or form, more than a second of CPU or 200 MB beyond
                 the imports and a first reading, a crash, a hang. The exit status is 1 where there is one.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import io
 import os
 import pickle
 import platform
@@ -29,12 +30,14 @@ import traceback
 import warnings
 import zlib
 from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mutated_files import KINDS, Kind
+from damage import Kind
+from mutated_files import KINDS
 
 SECONDS, MEGABYTES, PATIENCE = 1.0, 200.0, 20.0
 #: The form of an error: where, expected, got, and at least one sentence of remedy.
@@ -65,7 +68,8 @@ def _outcome(
     Path("/proc/self/clear_refs").write_text("5")  # peak memory from here on
     before, start = _status("VmRSS"), time.process_time()
     try:
-        with warnings.catch_warnings():
+        silent = io.StringIO()  # meshio prints what it thinks
+        with warnings.catch_warnings(), redirect_stdout(silent), redirect_stderr(silent):
             warnings.simplefilter("ignore")
             found = kind.read(target)
         said = None

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mutated_files import KINDS, Kind
+from damage import Kind
+from mutated_files import KINDS
 from mutations import run
 
 

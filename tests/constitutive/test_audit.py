@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from mutated_files import STIFFNESS, _laws
+from mutated_laws import STIFFNESS, some_laws
 
 from constitutive import (
     Audit,
@@ -28,7 +28,7 @@ from crystals import PointGroup
 
 SMALL = PolynomialLaw(PointGroup("m-3m"), 2, STIFFNESS, strain_measure="small")
 VISCOUS = InternalVariableLaw("mmm", STIFFNESS, 0.1, kinematic=2.0, viscosity=1.0, isotropic=0.4)
-FAMILIES: list[Law] = [*_laws(), SMALL, VISCOUS, LogarithmicStrainLaw(SMALL)]
+FAMILIES: list[Law] = [*some_laws(), SMALL, VISCOUS, LogarithmicStrainLaw(SMALL)]
 
 
 @pytest.mark.parametrize("law", FAMILIES, ids=lambda law: f"{type(law).__name__}-{law.group.symbol}")

@@ -458,3 +458,8 @@ def test_mistakes_are_named() -> None:
     )
     with pytest.raises(ValueError, match="law of Green–Lagrange strain"):
         first_piola_electromechanical(small, np.eye(3)[None], np.zeros((1, 3)))
+
+
+def test_the_permittivity_of_vacuum_in_the_units_of_the_law() -> None:
+    """CODATA 2018: 8.8541878128e-12 F/m; C/m² over GV/m is 1e9 of it."""
+    assert VACUUM_PERMITTIVITY == pytest.approx(8.854187812e-3, rel=1e-9)

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from constitutive import Evaluator, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, VonMisesLaw, evaluator, streaming
 from constitutive.audit import relative_errors, sample_strains
 from constitutive.ckernel import library
+from constitutive.laws.law import INVALID
 from crystals import PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations
 
@@ -353,3 +356,33 @@ def test_a_million_points() -> None:
     few = Evaluator(law, "torch").response(STRAIN)
     assert np.array_equal(answer.stress[:300], answer.stress[300:600])
     assert np.abs(answer.tangent[-100:] - few.tangent[(10**6 - 100) % 300 :][:100]).max() < 1e-11
+
+
+SYMMETRIC = some_law("-3")
+PLASTIC = VonMisesLaw(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    law=st.sampled_from([SYMMETRIC, PLASTIC]),
+    n=st.integers(0, 60),
+    chunk=st.integers(1, 70),
+    backend=st.sampled_from(["torch", "stream"]),
+    tangent=st.booleans(),
+    how=st.sampled_from(["no turn", "one turn", "turns"]),
+)
+def test_any_chunk_gives_the_answer_of_the_whole(law, n, chunk, backend, tangent, how) -> None:
+    """Points answer for themselves: however they are cut, with whatever NaN among them, and in their order."""
+    backend = "torch" if law is PLASTIC else backend
+    strain = STRAIN[:n].copy()
+    strain[n // 2 : n // 2 + 1, 3] = np.nan
+    turns = {"no turn": None, "one turn": TURNS[0], "turns": TURNS[:n]}[how]
+    whole = Evaluator(law, "torch", chunk=1000).response(strain, dt=1.0, tangent=tangent, orientation=turns)
+    parts = Evaluator(law, backend, chunk=chunk).response(strain, dt=1.0, tangent=tangent, orientation=turns)
+    assert np.array_equal(parts.status, whole.status) and (parts.status == INVALID).sum() == min(n, 1)
+    scale = np.linalg.norm(law.stiffness())
+    for field in ("energy", "stress", "state", *(["tangent"] if tangent else [])):
+        got, expected = getattr(parts, field), getattr(whole, field)
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13 * scale, equal_nan=True)
+    assert tangent or parts.tangent is None

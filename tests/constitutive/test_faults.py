@@ -14,7 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from faults import JOBS, Job, run
-from mutated_files import LABELS, STIFFNESS, strain_data
+from mutated_data import strain_data
+from mutated_images import LABELS
+from mutated_laws import STIFFNESS
 from mutations import FORM
 
 from constitutive import Evaluator, NeoHookeanLaw, SymmetricLaw, load, moduli

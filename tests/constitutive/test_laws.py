@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, audit, first_piola
 from constitutive.audit import outside_rotation, relative_errors, sample_strains
+from constitutive.laws.network import ScalarNetwork
 from constitutive.laws.polynomial import higher_order_polynomials
 from crystals import POINT_GROUPS, STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
@@ -266,3 +269,105 @@ class TestSignature:
 
     def test_repr_says_constants_range_and_error(self) -> None:
         assert repr(self.law).startswith("SymmetricLaw('m-3m', C11=") and "trained to |E| ≤ 0.08" in repr(self.law)
+
+
+LAWS = [random_law(symbol, seed) for seed, symbol in enumerate(("-1", "-3m", "m-3m", "∞/m"))]
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    law=st.sampled_from(LAWS),
+    strain=st.lists(st.floats(-0.12, 0.12), min_size=6, max_size=6).map(np.array),
+    place=st.integers(0, 10**6),
+)
+def test_any_strain_and_its_image_under_the_group(law, strain, place) -> None:
+    """W(gE) = W(E), S(gE) = g S(E), C(gE) = g C(E) gᵀ, for each of the class's operations and one strain at a time."""
+    operations = law.group.sample(8, np.random.default_rng(place))
+    turn = mandel_rotation(operations[place % len(operations)])
+    one, other = law.response(strain[None]), law.response((turn @ strain)[None])
+    scale = np.linalg.norm(law.stiffness())
+    assert abs(one.energy - other.energy).max() < 1e-13 * scale
+    assert np.abs(one.stress @ turn.T - other.stress).max() < 1e-12 * scale
+    matrices = [mandel.unpack_upper(answer.tangent)[0] for answer in (one, other)]
+    assert np.abs(turn @ matrices[0] @ turn.T - matrices[1]).max() < 1e-11 * scale
+    # control: along a turn that belongs to no class the stress is another
+    if np.linalg.norm(strain[3:]) > 0.03:
+        outside = mandel_rotation(rotation_about(np.array([0.3, -0.5, 0.8]), 0.7))
+        assert np.abs(law.response((outside @ strain)[None]).stress - one.stress @ outside.T).max() > 1e-6 * scale
+
+
+@pytest.mark.parametrize("largest", [0.05, 1.2])
+def test_where_the_trained_range_ends(largest: float) -> None:
+    """|E| up to the largest and its rounding; det(1 + 2E) and its minors above 0, whichever comes first."""
+    law = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6), max_strain=largest)
+    directions = np.random.default_rng(0).normal(size=(20, 6))
+    directions[:, :3] = np.abs(directions[:, :3])
+    directions[:, 3:] *= 0.05
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    for factor, status in ((0.5, OK), (1.0 + 1e-11, OK), (1.0 + 1e-7, OUT_OF_RANGE), (1.5, OUT_OF_RANGE)):
+        assert set(law.response(largest * factor * directions).status) == {status}
+    small = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6), strain_measure="small")
+    wide = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6))
+    for turn in random_rotations(10, np.random.default_rng(1)):
+        for smallest, status in ((1e-6, OK), (-1e-6, INVALID)):
+            for others in ((0.3, 1.7), (3.0, 4.0)):
+                square = turn @ np.diag([smallest, *others]) @ turn.T
+                strain = mandel.to_mandel(0.5 * (square - np.eye(3)))[None]
+                assert wide.response(strain).status == status and small.response(strain).status == OK
+        # two negative eigenvalues have a positive determinant
+        square = turn @ np.diag([-0.5, -0.7, 2.0]) @ turn.T
+        assert wide.response(mandel.to_mandel(0.5 * (square - np.eye(3)))[None]).status == INVALID
+
+
+def test_what_an_orientation_must_be() -> None:
+    law = LAWS[1]
+    strain = np.zeros((3, 6))
+    turns = random_rotations(3, np.random.default_rng(0))
+    law.response(strain, orientation=turns * (1.0 + 3e-9))
+    for wrong in (turns * (1.0 + 1e-6), -turns, turns[:, ::-1], turns[:2], turns[:, :2], turns[0, :2], turns[None]):
+        with pytest.raises(ValueError, match="orientation"):
+            law.response(strain, orientation=wrong)
+    for k in range(3):
+        for i in range(3):
+            wrong = turns.copy()
+            wrong[k, i] *= 1.0 + 1e-7
+            with pytest.raises(ValueError, match="expected proper rotations"):
+                law.response(strain, orientation=wrong)
+            wrong[k, i] = -turns[k, i]
+            with pytest.raises(ValueError, match="expected proper rotations"):
+                law.response(strain, orientation=wrong)
+
+
+def test_orders_and_scales_that_are_refused() -> None:
+    stiffness = 100.0 * np.eye(6)
+    for order in (1, 7):
+        with pytest.raises(ValueError, match="expected an order from 2 to 6"):
+            PolynomialLaw(PointGroup("m-3m"), order, stiffness)
+    assert PolynomialLaw(PointGroup("m-3m"), 6, stiffness).order == 6
+    for wrong in ({"energy_scale": 0.0}, {"strain_scale": 0.0}, {"energy_scale": -1.0}, {"strain_scale": float("nan")}):
+        with pytest.raises(ValueError, match="expected positive scales"):
+            SymmetricLaw("m-3m", 2, (2,), stiffness=stiffness, **wrong)
+    for widths in ((), (0,), (2, 0)):
+        with pytest.raises(ValueError, match="hidden widths of at least 1"):
+            SymmetricLaw("m-3m", 2, widths, stiffness=stiffness)
+    for measure in (-1.01, 1.01, float("nan")):
+        with pytest.raises(ValueError, match="measure between −1 and 1"):
+            SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=measure)
+    for measure in (-1.0, 1.0):
+        SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=measure)
+    with pytest.raises(ValueError, match="1 for small strain"):
+        SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=0.0, strain_measure="small")
+
+
+def test_initial_weights_have_the_spread_of_glorot() -> None:
+    """√(2/(in + out)) (Glorot and Bengio 2010); biases ½; the last layer 1/√width: outputs of order 1 at any width."""
+    network = ScalarNetwork(300, (200, 400), seed=3)
+    network.requires_grad_(False)
+    for weight, size in zip(network.weights, ((200, 300), (400, 200)), strict=True):
+        assert weight.shape == size
+        assert float(weight.std()) == pytest.approx((2.0 / sum(size)) ** 0.5, rel=0.02)
+        assert abs(float(weight.mean())) < 0.01 * float(weight.std())
+    assert float(torch.cat(list(network.biases)).std()) == pytest.approx(0.5, rel=0.15)
+    assert float(network.last.std()) == pytest.approx(400**-0.5, rel=0.15)
+    again, other = ScalarNetwork(300, (200, 400), seed=3), ScalarNetwork(300, (200, 400), seed=4)
+    assert torch.equal(again.last, network.last) and not torch.equal(other.last, network.last)

@@ -50,3 +50,16 @@ def test_a_series_that_is_too_short_has_no_error() -> None:
         block_average(np.zeros(10))
     with pytest.raises(ValueError, match="finite"):
         block_average(np.full(100, np.nan))
+
+
+def test_the_shortest_series_and_an_odd_one() -> None:
+    """32 values are enough, 31 are not; a value without partner is left out of the blocks, not of the mean."""
+    noise = np.random.default_rng(3).normal(size=33)
+    for length in (32, 33):
+        mean, error = block_average(noise[:length])
+        assert mean == noise[:length].mean()
+        assert 0.5 < error * np.sqrt(length) / noise[:length].std() < 2.0
+    with pytest.raises(ValueError, match="t ≥ 32"):
+        block_average(noise[:31])
+    with pytest.raises(ValueError, match="Time comes first"):
+        block_average(np.zeros((40, 2, 2)))

@@ -13,9 +13,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from crystals import mandel
+from crystals.cells import match_cells
 from crystals.dataset import EV_PER_A3, StrainData, convert, parse_reference_cell, read_extended_xyz, read_tables
 from crystals.groups import PointGroup
-from crystals.rotations import random_rotations, rotate_vector
+from crystals.rotations import random_rotations, rotate_vector, rotation_about
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = next(
@@ -156,6 +157,58 @@ def test_large_supercells_are_not_rounded_to_the_wrong_multiple():
         frames.append(atoms)
     for known in (reference, "3.0"):
         np.testing.assert_allclose(in_memory(frames, known).strain, [0 * strain, strain, -strain], atol=1e-12)
+
+
+@pytest.mark.parametrize("times", [(1, 1, 1), (2, 1, 3), (4, 3, 2)])
+@pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
+def test_any_multiple_however_turned(times, angle):
+    """The plain multiples of a triclinic cell, strained to |E| = 0.14 and turned, and F with the turn in it."""
+    cell = np.array([[4.0, 0.3, -0.2], [0.5, 5.0, 0.4], [-0.6, 0.2, 6.0]])
+    turn = rotation_about(np.array([0.2, 1.0, -0.5]), angle)
+    strains = np.array([[0, 0, 0, 0, 0, 0], [0.1, -0.05, 0.03, 0.05, -0.04, 0.05], [-0.06, 0.1, -0.05, 0, 0.06, -0.02]])
+    gradients = turn @ mandel.right_stretch(strains)
+    multiple = np.diag(times).astype(float)
+    cells = np.swapaxes(gradients @ (multiple @ cell).T, 1, 2)
+    for known in (3, None):
+        match = match_cells(cells, np.full(3, 3 * np.prod(times)), cell, known)
+        assert not match.misfits
+        np.testing.assert_allclose(match.gradients, gradients, atol=1e-12)
+        np.testing.assert_array_equal(match.multiples, [multiple] * 3)
+        assert match.atoms == 3
+    # one frame of another number of atoms is a misfit among the others, and says so
+    sizes = np.full(3, 3 * np.prod(times))
+    sizes[1] += 1
+    assert set(match_cells(cells, sizes, cell, 3).misfits) == {1}
+    # beyond |E| = 0.3 a frame is none
+    far = cells.copy()
+    far[2] = cells[0] * 1.3
+    found = match_cells(far, np.full(3, 3 * np.prod(times)), cell, 3).misfits
+    assert set(found) == {2} and (max(times) > 1 or "implies |E| = 0.60" in found[2])
+
+
+def test_a_large_cell_sheared_by_a_lattice_step():
+    """Ten cells in a row, sheared by a tenth: also an unstrained cell of another shape, and not what was meant."""
+    cell, multiple = 3.0 * np.eye(3), np.diag([10.0, 10.0, 1.0])
+    gradient = np.eye(3)
+    gradient[0, 1] = 0.1
+    cells = np.array([multiple @ cell, (gradient @ (multiple @ cell).T).T])
+    match = match_cells(cells, np.full(2, 100), cell, 1)
+    np.testing.assert_allclose(match.gradients, [np.eye(3), gradient], atol=1e-12)
+
+
+def test_a_multiple_of_another_shape_is_matched_where_it_is_hardly_turned():
+    """A supercell that is no plain multiple may be turned by a quarter of a radian; by a whole one it cannot be told."""
+    cell = 3.0 * np.eye(3) + np.array([[0, 0.2, 0], [0, 0, 0.3], [0.1, 0, 0]])
+    multiple = np.array([[1.0, 1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+    gradient = mandel.right_stretch(np.array([[0.02, -0.03, 0.01, 0.02, 0.0, -0.01]]))[0]
+    for angle, matched in ((0.0, True), (0.25, True), (1.0, False)):
+        turned = rotation_about(np.array([1.0, 0.3, -0.4]), angle) @ gradient
+        cells = np.array([multiple @ cell, multiple @ cell, (turned @ (multiple @ cell).T).T])
+        match = match_cells(cells, np.full(3, 8), cell, 2)
+        assert (match.misfits == {}) == matched
+        if matched:
+            np.testing.assert_allclose(match.gradients[2], turned, atol=1e-12)
+            np.testing.assert_array_equal(match.multiples[2], multiple)
 
 
 def test_another_lattice_basis_is_an_error_that_names_the_map():
@@ -464,6 +517,45 @@ def test_orbits(data):
     assert len(set(labels)) == 6
     assert len(set(replace(made, group=None).orbits())) == 12
     assert len(set(replace(made, group=PointGroup("m-3m")).orbits())) == 12
+
+
+def states(strain, group):
+    n = len(strain)
+    return StrainData(strain=strain, stress=strain, cauchy=strain, deformation_gradient=np.tile(np.eye(3), (n, 1, 1)),
+                      energy=None, group=group)  # fmt: skip
+
+
+@pytest.mark.parametrize("largest", [0.01, 0.2])
+def test_how_near_twins_must_be(largest):
+    """2e-3 by default, or 2 % of the largest strain where that is less; or what is asked for."""
+    tolerance = min(2e-3, 0.02 * largest)
+    one = np.array([1.0, 0, 0, 0, 0, 0])
+    for share, number in ((0.99, 2), (1.01, 3)):
+        near = np.array([largest * one, 0.5 * largest * one, 0.5 * largest * one + share * tolerance * one[::-1]])
+        assert len(set(states(near, PointGroup("1")).orbits())) == number
+        assert len(set(states(near, None).orbits(1e-9))) == 3
+    assert len(set(states(np.zeros((3, 6)), None).orbits())) == 1
+    made = states(np.zeros((3, 6)), None)
+    np.testing.assert_array_equal(replace(made, series=np.array([4, 4, 5])).blocks(), [4, 4, 5])
+    np.testing.assert_array_equal(made.blocks(), made.orbits())
+
+
+@pytest.mark.parametrize("symbol", ["∞/m", "∞/mm", "∞∞m"])
+def test_orbits_of_limit_groups(symbol):
+    """Any turn about the axis makes twins, and half turns across it of ∞/mm; any turn at all of ∞∞m."""
+    generator = np.random.default_rng(8)
+    group = PointGroup(symbol, random_rotations(1, generator)[0])
+    base = 0.03 * generator.normal(size=(5, 6))
+    about = [rotation_about(group.frame[:, 2], angle) for angle in generator.uniform(0, 7, size=5)]
+    across = rotation_about(group.frame[:, 0] + 0.3 * group.frame[:, 1], np.pi)
+    for turns, same in (
+        (np.array(about), True),
+        (np.array(about) @ across, symbol != "∞/m"),
+        (random_rotations(5, generator), symbol == "∞∞m"),
+    ):
+        labels = states(np.concatenate([base, rotate_vector(turns, base)]), group).orbits()
+        assert len(set(labels[:5])) == 5 and (labels[:5] == labels[5:]).all() == same
+        assert same or len(set(labels)) == 10
 
 
 @needs_data

@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.linalg import expm
 
 from crystals.groups import CURIE_GROUPS, LAUE_CLASSES, POINT_GROUPS, STRAIN_CLASSES, PointGroup, stated_group
@@ -407,3 +409,72 @@ def test_stated_group_within_limits_and_laue_classes():
     ):
         stated_group(PointGroup("-43m"), "m-3m")
     assert stated_group(PointGroup("4/mmm"), "-4m2").symbol == "-42m"
+
+
+FRAME = st.integers(0, 2**32 - 1).map(lambda seed: random_rotations(1, np.random.default_rng(seed))[0])
+SYMBOL = st.sampled_from(POINT_GROUPS)
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(SYMBOL, FRAME, st.data())
+def test_any_group_in_any_frame_is_closed(symbol, frame, data):
+    """Products and inverses of operations are operations; another turn of the frame takes them all along."""
+    operations = PointGroup(symbol, frame).operations
+    place = st.integers(0, len(operations) - 1)
+    first, second = operations[data.draw(place)], operations[data.draw(place)]
+    assert contains(operations, first @ second) and contains(operations, first.T)
+    standard = PointGroup(symbol).operations
+    assert same_set(operations, frame @ standard @ frame.T, 1e-12)
+    assert (first @ second) in PointGroup(symbol, frame)
+    # control: a small turn belongs to no finite group
+    assert rotation_about(frame[:, 0], 0.01) not in PointGroup(symbol, frame)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(SYMBOL, FRAME, st.data())
+def test_any_group_is_found_again_from_generators(symbol, frame, data):
+    """From its generators in any frame and order, with errors of 1e-3: the same symbol, the same operations to such errors."""
+    group = PointGroup(symbol, frame)
+    given_ = np.array(data.draw(st.permutations(list(group.generators)))) if len(group.generators) else np.eye(3)[None]
+    noise = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).uniform(-1e-3, 1e-3, size=given_.shape)
+    exact, found = PointGroup.from_operations(given_), PointGroup.from_operations(given_ + noise)
+    assert exact.symbol == found.symbol == symbol and exact == group
+    assert same_set(found.operations, group.operations, 2e-2)
+
+
+@pytest.mark.parametrize("symbol", ["2/m", "-3m", "m-3m", "∞/mm", "∞/m", "∞2", "∞m", "∞"])
+def test_how_near_an_operation_and_a_frame_must_be(symbol, rng):
+    """Belongs to 1e-6, equal to 1e-9: nearer is the same, farther is not."""
+    frame = random_rotations(1, rng)[0]
+    group = PointGroup(symbol, frame)
+    half_turn = frame @ rotation_about(Z, np.pi) @ frame.T
+    operation = group.operations[-1] if group.is_finite else group.generators[-1] if symbol == "∞2" else half_turn
+    assert operation in group
+    # an axis that leans by α has cos α = 1 − α²/2
+    near, far = (1e-4, 3e-3) if "∞" in symbol else (1e-7, 1e-5)
+    lean = np.cross(frame[:, 2], [0.3, 0.4, 0.5])
+    for angle, same in ((near, True), (far, False)):
+        assert (rotation_about(lean, angle) @ operation in group) == same
+    for angle, same in ((1e-11, True), (1e-7, False)):
+        assert (PointGroup(symbol, rotation_about(lean, angle) @ frame) == group) == same
+
+
+@pytest.mark.parametrize("tolerance", [0.02, 0.05])
+def test_the_tolerance_of_operations_is_kept(tolerance):
+    """Stretches of the matrices within it are mended, beyond it refused; it is 0.05 where none is given."""
+    stretched = [
+        (1.0 + 0.9 * tolerance) * rotation_about(Z, np.pi / 2),
+        (1.0 - 0.9 * tolerance) * rotation_about(X, np.pi),
+    ]
+    assert PointGroup.from_operations(stretched, tolerance) == PointGroup("422")
+    with pytest.raises(ValueError, match=f"to within {tolerance:g}, got singular values from"):
+        PointGroup.from_operations([(1.0 + 1.1 * tolerance) * rotation_about(Z, np.pi / 2)], tolerance)
+    if tolerance == 0.05:
+        assert PointGroup.from_operations(stretched) == PointGroup("422")
+        with pytest.raises(ValueError, match="to within 0.05"):
+            PointGroup.from_operations([1.055 * rotation_about(Z, np.pi / 2)])
+
+
+def test_a_group_tells_what_strain_sees():
+    assert PointGroup("m-3").seen_by_strain == "a law of strain has the symmetry m-3"
+    assert PointGroup("432").seen_by_strain.startswith("a law of strain has the symmetry m-3m, the Laue class of 432")

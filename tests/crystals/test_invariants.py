@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crystals import mandel
 from crystals.groups import POINT_GROUPS, STRAIN_CLASSES, PointGroup
@@ -366,12 +368,36 @@ def test_errors():
         strain_invariants("m-4m")
 
 
-def test_cached_bases_cannot_be_changed():
-    for basis in (invariant_polynomials("m-3m", 3), strain_invariants("m-3m"), strain_invariants("∞/mm", 3)):
-        for array in (basis.exponents, basis.coefficients):
-            with pytest.raises(ValueError, match="read-only"):
-                array[0, 0] = 7
-    # a copy of one's own is one's own
+@pytest.mark.parametrize("basis", [lambda: invariant_polynomials("m-3m", 3), lambda: strain_invariants("m-3m"),
+                                   lambda: strain_invariants("∞/mm", 3)])  # fmt: skip
+def test_cached_bases_cannot_be_changed(basis):
+    for array in (basis().exponents, basis().coefficients):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 7
+
+
+def test_a_copy_of_a_basis_can_be_changed():
     mine = strain_invariants("m-3m").coefficients.copy()
     mine[0, 0] = 7
     assert strain_invariants("m-3m").coefficients[0, 0] != 7
+
+
+SMALL = st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6).map(np.array)
+
+
+@settings(derandomize=True, max_examples=80, deadline=None)
+@given(st.sampled_from(POINT_GROUPS), SMALL, st.integers(0, 10**6))
+def test_invariants_of_any_strain_along_its_orbit(symbol, strain, place):
+    """I(R E) = I(E) for each operation of each of the 32 groups, improper ones too; not for a turn outside the Laue class."""
+    group, basis = PointGroup(symbol), strain_invariants(PointGroup(symbol).laue.symbol)
+    operation = group.operations[place % len(group.operations)]
+    size = np.maximum(np.linalg.norm(strain), 1e-3) ** basis.degrees
+    orbit = strain_orbit(group, strain[None])[:, 0]
+    turned = mandel_rotation(operation) @ strain
+    assert np.any(np.all(np.abs(orbit - turned) < 1e-14, axis=1))
+    assert (np.abs(basis(orbit) - basis(strain[None])) / size).max() < 1e-12
+    # control
+    deviator = strain - strain[:3].mean() * mandel.IDENTITY
+    if np.linalg.norm(deviator) > 0.1:
+        outside = mandel_rotation(rotation_about(np.array([0.3, -0.5, 0.8]), 0.7)) @ strain
+        assert (np.abs(basis(outside[None]) - basis(strain[None])) / size).max() > 1e-6

@@ -4,6 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crystals import mandel
 from crystals.rotations import random_rotations
@@ -212,3 +214,51 @@ def test_voigt_converters_check_shapes(name):
             ValueError, match=rf"{name}: expected an array of shape \(..., 6, 6\), got \(6,\)\. Put the batch"
         ):
             getattr(mandel, name)(np.zeros(6))
+
+
+NUMBER = st.floats(-1e6, 1e6)
+VECTOR = st.lists(NUMBER, min_size=6, max_size=6).map(np.array)
+MATRIX = st.lists(NUMBER, min_size=21, max_size=21).map(lambda entries: mandel.unpack_upper(np.array(entries)))
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(VECTOR, VECTOR)
+def test_round_trips_of_any_vector(first, second):
+    """Each pair of converters undoes the other to rounding; Voigt stress times Voigt strain is the same work."""
+    for there, back in (
+        (mandel.from_mandel, mandel.to_mandel),
+        (mandel.stress_to_voigt, mandel.stress_from_voigt),
+        (mandel.strain_to_voigt, mandel.strain_from_voigt),
+    ):
+        np.testing.assert_allclose(back(there(first)), first, rtol=4e-16)
+    work = mandel.stress_to_voigt(first) @ mandel.strain_to_voigt(second)
+    contraction = np.sum(mandel.from_mandel(first) * mandel.from_mandel(second))
+    size = np.linalg.norm(first) * np.linalg.norm(second)
+    assert abs(work - first @ second) <= 1e-15 * size and abs(contraction - first @ second) <= 2e-15 * size
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(MATRIX, VECTOR)
+def test_round_trips_of_any_matrix(matrix, vector):
+    assert np.array_equal(mandel.unpack_upper(mandel.pack_upper(matrix)), matrix)
+    np.testing.assert_allclose(mandel.stiffness_from_voigt(mandel.stiffness_to_voigt(matrix)), matrix, rtol=4e-16)
+    tensor = mandel.stiffness_to_tensor(matrix)
+    np.testing.assert_allclose(mandel.stiffness_from_tensor(tensor), matrix, rtol=4e-16)
+    stress = np.einsum("ijkl,kl->ij", tensor, mandel.from_mandel(vector))
+    size = np.linalg.norm(matrix) * np.linalg.norm(vector)
+    np.testing.assert_allclose(mandel.to_mandel(stress), matrix @ vector, rtol=0, atol=2e-15 * size)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(st.floats(-0.3, 0.3), min_size=6, max_size=6).map(np.array), st.integers(0, 2**32 - 1))
+def test_strain_and_stretch_of_any_deformation(strain, seed):
+    """E(U) = E, E(RU) = E, and σ → S → σ through RU, for any E with 1 + 2E > 0."""
+    if np.linalg.eigvalsh(np.eye(3) + 2 * mandel.from_mandel(strain))[0] < 0.05:
+        return
+    stretch, generator = mandel.right_stretch(strain), np.random.default_rng(seed)
+    turned = random_rotations(1, generator)[0] @ stretch
+    for gradient in (stretch, turned):
+        np.testing.assert_allclose(mandel.green_lagrange(gradient), strain, rtol=0, atol=1e-14)
+    stress = generator.normal(size=6)
+    back = mandel.cauchy_stress(mandel.second_piola(stress, turned), turned)
+    np.testing.assert_allclose(back, stress, rtol=0, atol=1e-12)

@@ -20,7 +20,7 @@ from crystals import (
     tensor_space,
 )
 from crystals.mandel import WEIGHTS, from_mandel
-from crystals.piezoelectricity import rotate_piezoelectric, why_not_piezoelectric
+from crystals.piezoelectricity import check_piezoelectric, rotate_piezoelectric, why_not_piezoelectric
 from crystals.rotations import random_rotations, rotate_matrix, rotation_about
 
 # Names of the independent constants in the standard settings (Nye 1957, chapter VII; m and 2 with y as axis).
@@ -200,3 +200,39 @@ def test_mistakes_are_named() -> None:
         d_from_e(np.zeros((3, 3, 3)), np.eye(6))
     with pytest.raises(ValueError, match="form 'e'"):
         piezoelectric_constants(e, group, "g")
+
+
+@pytest.mark.parametrize("symbol", POINT_GROUPS)
+def test_a_tensor_is_checked_against_its_group(symbol: str) -> None:
+    """In any frame: rounding is removed, the tensor of a lower symmetry refused with its constants named, zero allowed."""
+    generator = np.random.default_rng(3)
+    group = PointGroup(symbol, random_rotations(1, generator)[0])
+    np.testing.assert_array_equal(check_piezoelectric("here", np.zeros((3, 6)), group), np.zeros((3, 6)))
+    with pytest.raises(ValueError, match=r"here: expected one piezoelectric tensor \(3, 6\), got \(2, 3, 6\)"):
+        check_piezoelectric("here", np.zeros((2, 3, 6)), group)
+    noise = generator.normal(size=(3, 6))
+    if symbol not in NAMES:
+        with pytest.raises(ValueError, match=f"here: expected piezoelectric = 0 for {symbol}"):
+            check_piezoelectric("here", 1e-3 * noise, group)
+        return
+    tensor = piezoelectric_from_constants(
+        group, {f"e{name}": float(generator.normal()) for name in NAMES[symbol].split()}
+    )
+    found = check_piezoelectric("here", tensor + 1e-11 * noise, group)
+    np.testing.assert_allclose(found, tensor, atol=1e-10)
+    for operation in group.operations:
+        np.testing.assert_allclose(rotate_piezoelectric(operation, found), found, atol=2e-15)
+    if symbol != "1":
+        for size, tolerance in ((1e-7, 1e-9), (1e-3, 1e-5)):
+            with pytest.raises(ValueError, match=f"symmetry of {symbol}, got e[123][1-6] = .* where the group needs"):
+                check_piezoelectric("here", tensor + size * noise, group, tolerance)
+        check_piezoelectric("here", tensor + 1e-7 * noise, group, 1e-5)
+        if symbol in ("-43m", "32"):
+            with pytest.raises(ValueError, match="Shear columns of d, not of e, carry a factor 2"):
+                check_piezoelectric("here", rotate_piezoelectric(group.frame, _doubled(tensor, group)), group)
+
+
+def _doubled(tensor: np.ndarray, group: PointGroup) -> np.ndarray:
+    local = rotate_piezoelectric(group.frame.T, tensor)
+    local[0, 3:] *= 2.0
+    return local

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crystals import mandel
 from crystals.rotations import (
@@ -253,3 +255,90 @@ def test_no_warning_before_the_error(value):
     matrix[1, 2] = value
     with pytest.raises(ValueError, match="test: expected proper rotations.*got an entry"):
         check_rotation("test", matrix)
+
+
+ANGLE = st.floats(-10.0, 10.0)
+DIRECTION = st.tuples(*3 * [st.floats(-1.0, 1.0)]).map(np.array).filter(lambda v: np.linalg.norm(v) > 1e-3)
+TURN = st.builds(rotation_about, DIRECTION, ANGLE)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(TURN, TURN)
+def test_mandel_rotation_is_a_homomorphism(first, second):
+    """R(Q₁) R(Q₂) = R(Q₁ Q₂), R(Qᵀ) = R(Q)ᵀ = R(Q)⁻¹, and R acts as Q A Qᵀ."""
+    one, two = mandel_rotation(first), mandel_rotation(second)
+    np.testing.assert_allclose(one @ two, mandel_rotation(first @ second), rtol=0, atol=4e-15)
+    np.testing.assert_allclose(mandel_rotation(first.T), one.T, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(one.T @ one, np.eye(6), rtol=0, atol=4e-15)
+    np.testing.assert_allclose(mandel_rotation(-first), one, rtol=0, atol=0)
+    vector = mandel.to_mandel(second + second.T)
+    by_hand = mandel.to_mandel(first @ (second + second.T) @ first.T)
+    np.testing.assert_allclose(rotate_vector(first, vector), by_hand, rtol=0, atol=1e-14)
+    # control: a matrix that is no rotation keeps no lengths
+    assert (
+        np.abs(np.linalg.norm(mandel_rotation(1.01 * first) @ vector) - np.linalg.norm(vector))
+        > 0.01 * np.abs(vector).max()
+    )
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(DIRECTION, ANGLE, ANGLE)
+def test_turns_about_one_axis_add(axis, first, second):
+    together = rotation_about(axis, first) @ rotation_about(axis, second)
+    np.testing.assert_allclose(together, rotation_about(axis, first + second), rtol=0, atol=2e-14)
+    np.testing.assert_allclose(together @ axis, axis, rtol=0, atol=1e-14)
+    assert abs(np.trace(rotation_about(axis, first)) - 1 - 2 * np.cos(first)) < 1e-14
+    check_rotation("test", together)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(DIRECTION, DIRECTION)
+def test_the_turn_to_a_direction_is_the_smallest(start, end):
+    turn = rotation_to_direction(start, end)
+    start, end = start / np.linalg.norm(start), end / np.linalg.norm(end)
+    np.testing.assert_allclose(turn @ start, end, rtol=0, atol=1e-11)
+    assert abs(np.trace(turn) - 1 - 2 * start @ end) < 1e-9
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(ANGLE, ANGLE, ANGLE)
+def test_any_bunge_angles_and_their_quaternion(phi1, phi, phi2):
+    """Bunge's matrix, transposed; and the quaternion of the same turn, whose sign does not matter."""
+    turn = rotation_from_bunge([phi1, phi, phi2])
+    np.testing.assert_allclose(turn, bunge_matrix(phi1, phi, phi2).T, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        rotation_from_bunge(np.degrees([phi1, phi, phi2]), degrees=True), turn, rtol=0, atol=1e-14
+    )
+    c, s = np.cos(phi / 2), np.sin(phi / 2)
+    plus, minus = (phi1 + phi2) / 2, (phi1 - phi2) / 2
+    quaternion = np.array([c * np.cos(plus), s * np.cos(minus), s * np.sin(minus), c * np.sin(plus)])
+    for sign in (1.0, -1.0):
+        np.testing.assert_allclose(rotation_from_quaternion(sign * quaternion), turn, rtol=0, atol=1e-14)
+
+
+def test_how_near_a_rotation_must_be(rng):
+    """QᵀQ = 1 to 1e-8 unless another tolerance is asked for; quaternions to 1e-6; directions that are all but parallel."""
+    turn = random_rotations(1, rng)[0]
+    check_rotation("test", turn * (1.0 + 4e-9))
+    for wrong in (turn * (1.0 + 6e-9), turn * (1.0 - 6e-9)):
+        with pytest.raises(ValueError, match="test: expected proper rotations"):
+            check_rotation("test", wrong)
+        check_rotation("test", wrong, 2e-8)
+    with pytest.raises(ValueError, match="got an entry 2.1"):
+        check_rotation("test", np.diag([2.1, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="a defect of 3 "):
+        check_rotation("test", np.diag([2.0, 1.0, 1.0]))
+    assert check_rotation("test", np.zeros((0, 3, 3))).shape == (0, 3, 3)
+    quaternion = np.array([0.6, 0.0, 0.8, 0.0])
+    rotation_from_quaternion((1.0 + 0.9e-6) * quaternion)
+    with pytest.raises(ValueError, match="unit quaternions to within 1e-6"):
+        rotation_from_quaternion((1.0 - 1.1e-6) * quaternion)
+    for start in (np.eye(3)[0], np.array([1.0, 2.0, -3.0])):
+        side = np.cross(start, [0.3, -0.1, 0.7])
+        for angle in (1e-3, 1e-9):
+            end = rotation_about(side, angle) @ start
+            np.testing.assert_allclose(rotation_to_direction(start, end), rotation_about(side, angle), atol=1e-15)
+            opposite = rotation_to_direction(start, -end)
+            np.testing.assert_allclose(opposite @ start, -end, atol=1e-14)
+            assert abs(np.trace(opposite) - 1 - 2 * np.cos(np.pi - angle)) < 1e-14
+        np.testing.assert_array_equal(rotation_to_direction(start, 2.0 * start), np.eye(3))

@@ -110,3 +110,26 @@ def test_a_group_at_the_edge_of_the_tolerance_is_not_taken_over(asked):
         assert len(symmetrised(stretched(3.75)).operations) == 48
     assert len(symmetrised(stretched(1.9 * 3.75)).operations) == 16
     assert len(room._PROTOTYPES) == 1 and not next(iter(room._PROTOTYPES.values())).steady
+
+
+@pytest.mark.parametrize(("factor", "known"), [(0.45, False), (0.55, True), (1.9, True), (2.1, False)])
+def test_how_much_larger_a_like_crystal_may_be(factor, known, asked):
+    """Between half and twice the length, where half and twice the tolerance have given the same group."""
+    for _ in range(2):
+        symmetrised(ordered(("Au", "Cu"), 6.0))
+    assert len(asked) == 3  # itself, and the two other tolerances
+    found = symmetrised(ordered(("Au", "Cu"), factor * 6.0))
+    assert len(asked) == (3 if known else 4) and len(found.operations) == 48
+
+
+def test_a_left_handed_cell_is_analysed_as_it_is(asked):
+    """Vectors in another order: the same crystal, its operations the same; it is not taken over from a right-handed one."""
+    crystal = ordered(("Au", "Cu"), 3.75)
+    crystal.rotate(40.0, (1, 2, 3), rotate_cell=True)
+    swapped = crystal.copy()
+    swapped.set_cell(crystal.cell.array[[1, 0, 2]])
+    assert np.linalg.det(swapped.cell.array) < 0
+    right, left = symmetrised(crystal), symmetrised(swapped)
+    assert len(asked) == 2
+    sets = [sorted((found.operations.round(9) + 0.0).reshape(-1, 9).tolist()) for found in (right, left)]
+    assert sets[0] == sets[1]

@@ -318,3 +318,31 @@ def test_a_frame_that_does_not_fit_is_refused_on_reading(tetragonal, tmp_path, p
     assert len(StrainData.read(tmp_path / "larger.h5")) == len(tetragonal)
     replace(tetragonal, group=PointGroup("mmm")).write(tmp_path / "lower.h5")
     assert StrainData.read(tmp_path / "lower.h5").group == PointGroup("mmm")
+
+
+@pytest.mark.parametrize("expected", [-0.2, 0.0, 0.1])
+def test_how_much_energy_is_too_much(expected):
+    """Three times the elastic release, a tenth of the energy and 1e-6 GPa are allowed; not a thousandth more."""
+    for clamped in (0.0, 1.0, -1.0):
+        allowed = 3.0 * max(expected, 0.0) + 0.1 * abs(clamped) + 1e-6
+        assert energy_jump(clamped, clamped - 0.999 * allowed, expected) == ""
+        assert "releases" in energy_jump(clamped, clamped - 1.001 * allowed, expected)
+
+
+@pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
+@pytest.mark.parametrize("third", [5.9, 6.1])
+def test_how_far_a_bond_may_stretch(factor, third):
+    """Pairs up to twice as far apart as the nearest are watched; a fifth longer or shorter than carried is too much."""
+    molecule = Atoms("Cu3", cell=[40.0, 40.0, 40.0], positions=[[9, 9, 9], [12, 9, 9], [9, 9 + third, 9]], pbc=True)
+    bonds = Bonds(molecule)
+    assert len(bonds.first) == (4 if third < 6.0 else 2)
+    for stretch in (np.eye(3), np.diag([1.1, 0.9, 1.0]) @ [[1, 0, 0], [0, 0.8, 0.6], [0, -0.6, 0.8]]):
+        affine = molecule.positions @ stretch.T
+        for atom, watched in ((1, True), (2, third < 6.0)):
+            away = affine[atom] - affine[0]
+            for share, stays in ((0.999, True), (1.001, False)):
+                moved = affine.copy()
+                moved[atom] += (factor**share - 1.0) * away
+                found = bonds.changed(affine, moved, stretch)
+                assert (found == "") == (stays or not watched)
+                assert stays or not watched or f"lie {factor:.2f} times" in found

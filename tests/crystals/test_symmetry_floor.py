@@ -19,6 +19,7 @@ from crystals import (
     symmetry_floor,
 )
 from crystals.rotations import mandel_rotation, random_rotations
+from crystals.symmetry_floor import _closed
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "cubic_lattice_bcc"
 HIGH = [symbol for symbol in STRAIN_CLASSES if symbol != "-1"]
@@ -220,3 +221,18 @@ def test_the_published_floor_of_the_buckling_lattice() -> None:
     for paths, published in ((fitted, 12.5), (tests, 15.6)):
         floor = symmetry_floor(read_tables(paths, PointGroup("m-3m"), "Pa"))
         assert round(floor.rmse_P, 1) == published and floor.units == "Pa" and floor.informative == 1.0
+
+
+@pytest.mark.parametrize("symbol", LAUE_CLASSES)
+def test_a_few_operations_are_closed_to_their_group(symbol: str) -> None:
+    operations = PointGroup(symbol).rotations
+    generator = np.random.default_rng(0)
+    for _ in range(4):
+        chosen = generator.choice(len(operations), size=min(2, len(operations)), replace=False)
+        found = _closed(operations, chosen)
+        part = operations[found]
+        products = (part[:, None] @ part[None]).reshape(-1, 3, 3)
+        inside = np.abs(products[:, None] - part[None]).max(axis=(2, 3)).min(axis=1)
+        assert inside.max() < 1e-9 and set(chosen) <= set(found) and len(operations) % len(found) == 0
+        by_hand = PointGroup.from_operations(operations[chosen])
+        assert len(found) == len(by_hand.operations)

@@ -201,6 +201,32 @@ def test_restart(cube, tmp_path):
     assert not list(tmp_path.glob(".*part"))
 
 
+def test_a_changed_restart_file_is_refused(cube, tmp_path):
+    """One bit of a number, which would be another state; a file without a checksum; and nothing is taken over."""
+    law = VonMisesLaw(200.0, 0.3, 0.4, isotropic=10.0, kinematic=5.0)
+    problem, material, moved = bar(cube, law, (2, 2, 2))
+    list(problem.steps(moved, [0.004], progress=False))
+    path = tmp_path / "state.h5"
+    problem.save(path)
+    content = path.read_bytes()
+    displacement = problem.u.x.array.max().tobytes()
+    place = content.index(displacement)
+    again, other, _ = bar(cube, law, (2, 2, 2))
+    changes = {
+        "checksum differs": content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :],
+        "without a checksum": content[512:],
+        "no checksum at its start": content[20:],
+    }
+    for said, changed in changes.items():
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=said):
+            again.restore(path)
+        assert not np.any(again.u.x.array) and not np.any(other.state) and again.load is None
+    path.write_bytes(content)
+    again.restore(path)
+    np.testing.assert_array_equal(other.state, material.state)
+
+
 def test_relaxation_takes_time(cube):
     """A rate-dependent law: the load is held while time passes, and the stress relaxes; without times it is refused."""
     stiffness = 150.0 * np.eye(6)

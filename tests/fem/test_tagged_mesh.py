@@ -396,6 +396,29 @@ def test_mistakes_have_names(tmp_path):
         read_mesh(save(np.zeros((1, 10), dtype=int), 9, "triangle10"))
 
 
+def test_numbers_that_make_no_mesh_are_refused():
+    """What a damaged file may hold: DOLFINx takes some of it, and ends the program at others."""
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+    cells = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
+    assert read_mesh(meshio.Mesh(points, [("tetra", cells)])).mesh.topology.index_map(3).size_global == 2
+    far, twice, infinite = cells.copy(), cells.copy(), points.copy()
+    far[1, 2], twice[0, 3], infinite[2, 1] = 5, 1, np.inf
+    for said, x, rows in (
+        ("a tetra with a point that the file does not have", points, far),
+        ("a tetra with a point that the file does not have", points, cells - 1),
+        ("a tetra with a point twice", points, twice),
+        ("NaN or infinity among the coordinates of 1 points", infinite, cells),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_mesh(meshio.Mesh(x, [("tetra", rows)]))
+    narrow = meshio.Mesh(points, [("tetra", cells)])
+    narrow.cells[0].data = cells[:, :3]
+    with pytest.raises(ValueError, match="tetra cells without 4 points each"):
+        read_mesh(narrow)
+    with pytest.raises(ValueError, match="4294967296 as the number of 'all'"):
+        read_mesh(meshio.Mesh(points, [("tetra", cells)], field_data={"all": np.array([2**32, 3])}))
+
+
 def test_groups_that_overlap_are_refused(tmp_path):
     """Format 4.1 lets an entity be in two groups; tags could keep one of them only."""
     text = gmsh41(bar("quad"))
