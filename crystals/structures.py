@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read as read_with_ase
 
+from .plain_cif import read_plain_cif
 from .space_group import SpaceGroup, coordinates_of, point_operations, space_group
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     Raises
     ------
     ValueError
-        Where the object is none of these, or is not periodic in three directions.
+        Where the object is none of these, is not periodic in three directions, or has sites that elements share or leave empty.
     """
     if isinstance(structure, (str, Path)):
         path = Path(structure)
@@ -33,15 +34,22 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
             raise OSError(
                 f"as_atoms: expected a structure file, got {str(path)!r}, which does not exist. Check the path."
             )
+        cif = path.suffix.lower() == ".cif"
         try:
             # where the name says it, ASE need not look for itself
-            found = read_with_ase(path, format="cif" if path.suffix.lower() == ".cif" else None)
+            found = (read_plain_cif(path) if cif else None) or read_with_ase(path, format="cif" if cif else None)
         except Exception as error:
             raise ValueError(
                 f"as_atoms: expected a structure that ASE can read (CIF, POSCAR, extended XYZ), got {str(path)!r}: "
                 f"{str(error).strip() or type(error).__name__}. Convert it with pymatgen or ASE."
             ) from error
         atoms = found[-1] if isinstance(found, list) else found
+        # ASE keeps the element that fills most of a site
+        shared = [site for site in atoms.info.get("occupancy", {}).values() if list(site.values()) != [1.0]]
+        if shared:
+            raise ValueError(
+                f"as_atoms: expected sites that one element fills, got {shared[0]} in {path.name}. Give an ordered cell."
+            )
     elif isinstance(structure, Atoms):
         atoms = structure
     else:
@@ -51,6 +59,10 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
             raise TypeError(
                 f"as_atoms: expected a pymatgen Structure, an ASE Atoms or a path, got {type(structure).__name__}. "
                 "Convert it with pymatgen or ASE."
+            )
+        if not structure.is_ordered:
+            raise ValueError(
+                f"as_atoms: expected sites that one element fills, got {structure.formula}. Give an ordered cell."
             )
         atoms = _of_pymatgen(structure)
     if not np.all(np.isfinite(atoms.cell.array)) or not np.all(np.isfinite(atoms.positions)) or len(atoms) == 0:
