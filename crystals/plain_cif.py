@@ -135,7 +135,9 @@ def _crystal(tags: dict[str, list[str]]) -> Atoms:
     positions = np.concatenate(orbits)
     if np.count_nonzero(_near(sites.T, positions)) != len(orbits):
         raise _Unusual  # two sites of one orbit, or two elements on one site
-    return Atoms(numbers=np.array(numbers)[owner], scaled_positions=positions, cell=Cell.new(parameters[:, 0]), pbc=True)
+    return Atoms(
+        numbers=np.array(numbers)[owner], scaled_positions=positions, cell=Cell.new(parameters[:, 0]), pbc=True
+    )
 
 
 def _orbit(copies: np.ndarray) -> np.ndarray:
