@@ -75,25 +75,34 @@ class Hexahedron:
             Of the shape of `displacement`, and (images, loads, 6).
         """
         images, cases, _, nx, ny, nz = displacement.shape
-        padded = displacement.new_empty(images, cases, 3, nx + 1, ny + 1, nz + 1)
+        # nodes laid out with one more plane along each axis: the corners of all voxels are then one row, shifted
+        plane = (ny + 1) * (nz + 1)
+        shifts = [a * plane + b * (nz + 1) + c for a, b, c in _CORNERS]
+        nodes = displacement.new_zeros(images, cases, 3, (nx + 1) * plane + nz + 2)
+        padded = nodes[..., : (nx + 1) * plane].view(images, cases, 3, nx + 1, ny + 1, nz + 1)
         padded[..., :nx, :ny, :nz] = displacement
         padded[..., nx, :ny, :nz] = displacement[..., 0, :, :]
         padded[..., ny, :nz] = padded[..., 0, :nz]
         padded[..., nz] = padded[..., 0]
-        out = torch.zeros_like(padded)
+        out = torch.zeros_like(nodes)
         mean = displacement.new_zeros(6, images, cases)
         planes = max(1, min(nx, _PIECE // (ny * nz)))
         some = max(1, min(cases, _PIECE // (nx * ny * nz)))
         many = max(1, min(images, _PIECE // (nx * ny * nz * cases)))
+        # one buffer for all pieces: fresh memory costs more than the arithmetic
+        most = planes * plane * some * many
+        spare = displacement.new_empty((24 + len(self._both)) * most)
         for i, l, x in itertools.product(range(0, images, many), range(0, cases, some), range(0, nx, planes)):
             there, which = slice(i, min(i + many, images)), slice(l, min(l + some, cases))
             slab = slice(x, min(x + planes, nx))
-            shape = (there.stop - i, which.stop - l, slab.stop - x, ny, nz)
-            corners = displacement.new_empty(3, 8, *shape)
-            for place, (a, b, c) in enumerate(_CORNERS):
-                part = padded[there, which, :, x + a : slab.stop + a, b : ny + b, c : nz + c]
+            start, length = x * plane, (slab.stop - x) * plane
+            count = (there.stop - i) * (which.stop - l) * length
+            corners = spare[: 24 * count].view(3, 8, there.stop - i, which.stop - l, length)
+            for place, shift in enumerate(shifts):
+                part = nodes[there, which, :, start + shift : start + shift + length]
                 corners[:, place] = part.movedim(2, 0)
-            strain = (self._both @ corners.view(24, -1)).view(len(self._both), *shape)
+            strain = spare[24 * count : (24 + len(self._both)) * count].view(len(self._both), -1)
+            strain = torch.mm(self._both, corners.view(24, -1), out=strain).view(-1, *corners.shape[2:])
             if loads is not None:
                 for place, load in enumerate(loads[which]):
                     strain[load, :, place] += 1.0
@@ -101,13 +110,13 @@ class Hexahedron:
                         strain[len(self.rows), :, place] += 1.0
             stress = field.stress_rows(strain, self.rows, there, slab)
             if loads is not None:
-                mean[:, there, which] += stress[:6].sum(dim=(-3, -2, -1))
-            nodal = torch.mm(self._adjoint, stress.view(len(self.rows), -1), out=corners.view(24, -1)).view(
-                3, 8, *shape
-            )
-            for place, (a, b, c) in enumerate(_CORNERS):
-                part = out[there, which, :, x + a : slab.stop + a, b : ny + b, c : nz + c]
+                mean[:, there, which] += stress[:6].sum(dim=-1)
+            nodal = torch.mm(self._adjoint, stress.view(len(self.rows), -1), out=corners.view(24, -1))
+            nodal = nodal.view(corners.shape)
+            for place, shift in enumerate(shifts):
+                part = out[there, which, :, start + shift : start + shift + length]
                 part += nodal[:, place].movedim(0, 2)
+        out = out[..., : (nx + 1) * plane].view(padded.shape)
         out[..., 0, :, :] += out[..., nx, :, :]
         out[..., 0, :] += out[..., ny, :]
         out[..., 0] += out[..., nz]

@@ -67,20 +67,25 @@ class PhaseField:
 
         Parameters
         ----------
-        strain : (r + m, images, loads, …)
-            r rows, then the trace of each of the m modes.
+        strain : (r + m, images, loads, p)
+            r rows, then the trace of each of the m modes, of the voxels of some planes across axis 0 with one row and one
+            column more each, where the stress is zero.
         rows : list of (mode, component)
         images, planes : slice
             The piece.
 
         Returns
         -------
-        (r, images, loads, …)
+        (r, images, loads, p)
         """
+
+        def laid_out(values: Tensor) -> Tensor:
+            return torch.nn.functional.pad(values[images, :, planes], (0, 1, 0, 1)).flatten(2)
+
         if self.lame is not None:
             stress, pressure = strain[: len(rows)], strain[len(rows) :]
-            stress *= self.twice_shear[images, 0, :, planes]
-            pressure *= self.lame[images, :, planes]
+            stress *= laid_out(self.twice_shear[:, 0])
+            pressure *= laid_out(self.lame)
             for place, (mode, component) in enumerate(rows):
                 if component < 3:
                     stress[place] += pressure[mode]
@@ -88,7 +93,7 @@ class PhaseField:
         stress = torch.zeros_like(strain[: len(rows)])
         place = {row: k for k, row in enumerate(rows)}
         for i, j, value in self.entries:
-            some = value[images, :, planes]
+            some = laid_out(value)
             for mode in range(len(strain) - len(rows)):
                 one, two = place.get((mode, i)), place.get((mode, j))
                 if one is not None and two is not None:
