@@ -262,7 +262,9 @@ def _cells(
             # with pores the falls of the energy between looks say more than the residual does
             taken = int(solve.iterations.max())
             some = maximum if bool(solve.positive.all()) else max(8, int(0.4 * taken))
-            solve.advance(lambda product, images, _: product <= (level * scale)[images, None], min(some, maximum - taken))
+            solve.advance(
+                lambda product, images, _: product <= (level * scale)[images, None], min(some, maximum - taken)
+            )
             for image in open_images:
                 found[image] = solve.bounds(image)
             open_images = [i for i in open_images if not _narrow(solve, i, *found[i][:2], error)]
