@@ -119,7 +119,7 @@ class CrystalEnsemble:
     def tensors_of(self, bonds: Neighbours) -> dict[str, np.ndarray]:
         """As `tensors`, of crystals whose neighbours are known."""
         one = self.networks[0]
-        with torch.no_grad():
+        with torch.inference_mode():
             batch = CrystalBatch.of(lattice_sums(bonds, one.radial, one.degree))
             found = [network(batch) for network in self.networks]
         return {head: np.array([one[head].numpy() for one in found]) for head in self.networks[0].heads}

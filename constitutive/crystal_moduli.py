@@ -258,11 +258,13 @@ def moduli_of_crystals(
         model if isinstance(model, CrystalEnsemble) else named_ensemble(DEFAULT_MODEL if model is None else model)
     )
     some: list[Symmetrised] = []
+    sites = 0
     for structure in structures:
         some.append(symmetrised(structure, symprec))
-        if len(some) == batch or sum(len(crystal.atoms) for crystal in some) >= _SITES:
+        sites += len(some[-1].atoms)
+        if len(some) == batch or sites >= _SITES:
             yield from _of_batch(some, ensemble)
-            some = []
+            some, sites = [], 0
     if some:
         yield from _of_batch(some, ensemble)
 
@@ -342,8 +344,8 @@ def _result(
 
 def _unknown(crystal: Symmetrised, about: dict[str, Any]) -> tuple[str, ...]:
     """Elements of a crystal that were not in the training data."""
-    strange = np.setdiff1d(crystal.atoms.numbers, about["elements"])
-    return tuple(sorted(chemical_symbols[int(number)] for number in strange))
+    strange = set(crystal.atoms.numbers.tolist()).difference(about["elements"])
+    return tuple(sorted(chemical_symbols[number] for number in strange))
 
 
 def _scaled_to(logarithms: np.ndarray, target: np.ndarray) -> np.ndarray:

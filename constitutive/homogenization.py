@@ -262,7 +262,9 @@ def _cells(
             # with pores the falls of the energy between looks say more than the residual does
             taken = int(solve.iterations.max())
             some = maximum if bool(solve.positive.all()) else max(8, int(0.4 * taken))
-            solve.advance(lambda product, images, _: product <= (level * scale)[images, None], min(some, maximum))
+            solve.advance(
+                lambda product, images, _: product <= (level * scale)[images, None], min(some, maximum - taken)
+            )
             for image in open_images:
                 found[image] = solve.bounds(image)
             open_images = [i for i in open_images if not _narrow(solve, i, *found[i][:2], error)]
@@ -299,6 +301,6 @@ def _not_converged(solve: Solve, goal: str, maximum: int) -> RuntimeError:
     reached = torch.sqrt(solve.product / solve.first.clamp_min(1e-300)).max()
     return RuntimeError(
         f"homogenize: expected {goal} within {maximum} iterations, got a residual of {float(reached):.2g} after "
-        f"{int(solve.iterations.max())}. Raise maximum, loosen the tolerance, or give pores stiffness zero rather than a "
-        "tiny one (contrasts beyond 1e4 converge slowly)."
+        f"{int(solve.iterations.max())}. Ask for a larger error or tolerance, or raise maximum. Solids that hang together by "
+        "corners, and contrasts beyond 1e4, converge slowly; a pore converges faster at stiffness zero than at a tiny one."
     )

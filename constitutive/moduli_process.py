@@ -107,7 +107,8 @@ class ModuliProcess:
         ln G is the mean of what the process for G and those for K and for G/K say.
         """
         rows, c = self.scaled(descriptors), torch.from_numpy(shares)
-        apart = (c * c).sum(dim=1)[:, None] + (self.shares * self.shares).sum(dim=1) - 2.0 * c @ self.shares.T
+        elements, own = self._elements
+        apart = torch.addmm((c * c).sum(dim=1)[:, None] + own, c, elements, alpha=-2.0)
         found = torch.empty(len(rows), len(TARGETS), dtype=torch.float64)
         for i, (known, lengths, inner, mixed) in enumerate(self._prepared):
             signal, linear, share_scale, share_signal, share_linear, share_length, _ = torch.exp(self.parameters[i])
@@ -128,6 +129,11 @@ class ModuliProcess:
             (y.T.contiguous(), (y * y).sum(dim=1), y.T @ weights, self.shares.T @ weights)
             for y, weights in zip(known, self.weights, strict=True)
         ]
+
+    @cached_property
+    def _elements(self) -> tuple[Tensor, Tensor]:
+        """Shares of the training crystals (119, n), and their squared lengths (n,)."""
+        return self.shares.T.contiguous(), (self.shares * self.shares).sum(dim=1)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds; `of_tensors` takes it. Rows and shares are half-precision numbers already."""

@@ -38,7 +38,7 @@ h5py: Any = _h5py  # comes without types
 FAMILIES = ("spheres", "ellipsoids", "fibres", "field", "spinodoid", "surface", "polycrystal", "cones")
 UNSEEN = "cones"
 #: Conjugate-gradient steps after which a sample is recorded whole; upper bounds are kept of every step up to the last.
-RECORDED = {"solid": (0, 1, 2, 3, 4, 5, 8), "pores": (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}
+RECORDED = {"solid": (0, 1, 2, 3, 4, 5, 8), "pores": (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)}
 #: Residual to which a sample is solved: the stiffness is then within about 10⁻⁴.
 _CONVERGED = {"solid": 2e-3, "pores": 5e-4}
 #: Samples that are solved together: of one size, all with pores or all without.

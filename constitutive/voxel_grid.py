@@ -22,6 +22,8 @@ import scipy.fft
 import torch
 from torch import Tensor
 
+from .voxel_element import Hexahedron
+
 SCHEMES = ("rotated", "hexahedra")
 #: Strain component of each (displacement component, direction); shears are weighted 1/√2 in `strain`.
 _SHEARS = ((3, 1, 2), (4, 0, 2), (5, 0, 1))
@@ -138,6 +140,8 @@ class VoxelGrid:
         #: Integration points (fractions of the voxel), of equal weight.
         self.points = [(x, y, z) for x in places for y in places for z in places]
         self.weight = 1.0 / len(self.points)
+        #: The element by its modes of strain, where it has more than one point.
+        self.element = Hexahedron(self.spacing, device) if scheme == "hexahedra" else None
 
     @property
     def voxels(self) -> int:

@@ -39,7 +39,7 @@ RESOLVED = {"solid": 1e-4, "crystals": 1e-6, "pores": 1e-4}
 #: Conjugate-gradient steps of each gear and kind of image: an image stops at the first with a likely error below `GOAL`.
 GEARS: dict[str, dict[str, tuple[int, ...]]] = {
     "fast": {"solid": (1, 2), "crystals": (1, 2), "pores": (4, 8)},
-    "accurate": {"solid": (2, 3, 5, 8), "crystals": (2, 3, 5), "pores": (4, 8, 16, 32)},
+    "accurate": {"solid": (2, 3, 5, 8), "crystals": (2, 3, 5), "pores": (4, 8, 16, 32, 64)},
 }
 GOAL = {"fast": 0.03, "accurate": 0.005}
 #: Matrices of a record; 'product' and 'length' are the residual product and the step length of each load.

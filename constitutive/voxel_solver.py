@@ -62,6 +62,46 @@ class PhaseField:
                 out[:, :, j].addcmul_(value, strain[:, :, i])
         return out
 
+    def stress_rows(self, strain: Tensor, rows: list[tuple[int, int]], images: slice, planes: slice) -> Tensor:
+        """Stress of some components of strain modes in a piece of the image; overwrites `strain`.
+
+        Parameters
+        ----------
+        strain : (r + m, images, loads, p)
+            r rows, then the trace of each of the m modes, of the voxels of some planes across axis 0 with one row and one
+            column more each, where the stress is zero.
+        rows : list of (mode, component)
+        images, planes : slice
+            The piece.
+
+        Returns
+        -------
+        (r, images, loads, p)
+        """
+
+        def laid_out(values: Tensor) -> Tensor:
+            return torch.nn.functional.pad(values[images, :, planes], (0, 1, 0, 1)).flatten(2)
+
+        if self.lame is not None:
+            stress, pressure = strain[: len(rows)], strain[len(rows) :]
+            stress *= laid_out(self.twice_shear[:, 0])
+            pressure *= laid_out(self.lame)
+            for place, (mode, component) in enumerate(rows):
+                if component < 3:
+                    stress[place] += pressure[mode]
+            return stress
+        stress = torch.zeros_like(strain[: len(rows)])
+        place = {row: k for k, row in enumerate(rows)}
+        for i, j, value in self.entries:
+            some = laid_out(value)
+            for mode in range(len(strain) - len(rows)):
+                one, two = place.get((mode, i)), place.get((mode, j))
+                if one is not None and two is not None:
+                    stress[one].addcmul_(some, strain[two])
+                    if i != j:
+                        stress[two].addcmul_(some, strain[one])
+        return stress
+
 
 def gather(table: Tensor, labels: Tensor) -> Tensor:
     """Values (images, nx, ny, nz) of a table (images, m) at labels."""
@@ -146,15 +186,12 @@ class Solve:
 
     def _forces(self, field: PhaseField, displacement: Tensor, loads: slice | None) -> Tensor:
         """Nodal forces of the stress of displacements, or, with loads, of displacements plus their unit strains."""
-        out = None
-        for point in self.grid.points:
-            strain = self.grid.strain(displacement, point)
-            if loads is not None:
-                add_unit(strain, loads)
-            force = self.grid.force(field.stress(strain), point)
-            out = force if out is None else out.add_(force)
-        assert out is not None
-        return out.mul_(self.grid.weight)
+        if self.grid.element is not None:
+            return self.grid.element.forces(field, displacement, None if loads is None else range(6)[loads])[0]
+        strain = self.grid.strain(displacement, self.grid.points[0])
+        if loads is not None:
+            add_unit(strain, loads)
+        return self.grid.force(field.stress(strain), self.grid.points[0])
 
     def unbalanced(self, images: slice, field: PhaseField, displacement: Tensor, loads: slice) -> Tensor:
         """Nodal forces out of balance before the first step."""
@@ -264,11 +301,13 @@ class Solve:
         correction = torch.empty_like(u)
         step = max(1, min(6, CHUNK // grid.voxels))
         for loads in (slice(l, min(l + step, 6)) for l in range(0, 6, step)):
-            force = torch.zeros_like(u[:, loads])
-            for point in grid.points:
-                stress = field.stress(add_unit(grid.strain(u[:, loads], point), loads))
-                mean[:, loads] += _mean(stress)[0].T * grid.weight
-                force += grid.force(stress, point) * grid.weight
+            if grid.element is not None:
+                force, stress = grid.element.forces(field, u[:, loads], range(6)[loads])
+                mean[:, loads] = stress[0].T
+            else:
+                stress = field.stress(add_unit(grid.strain(u[:, loads], grid.points[0]), loads))
+                mean[:, loads] = _mean(stress)[0].T
+                force = grid.force(stress, grid.points[0])
             correction[:, loads] = grid.apply_green(green, force)
             work[:, loads] = products(u, force)
             # symmetric in the end; corrections of later loads are not there yet

@@ -406,7 +406,7 @@ class PointGroup:
         symprec : float
             Distance (Å) within which atoms count as equivalent.
         """
-        from .structures import conventional_axes, symmetry_operations  # import spglib and ASE only here
+        from .structures import conventional_axes, symmetry_operations  # import moyo and ASE only here
 
         axes = conventional_axes(structure, symprec)
         operations = symmetry_operations(structure, symprec)

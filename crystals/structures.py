@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read as read_with_ase
 
+from .plain_cif import read_plain_cif
 from .space_group import SpaceGroup, coordinates_of, point_operations, space_group
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     Raises
     ------
     ValueError
-        Where the object is none of these, or is not periodic in three directions.
+        Where the object is none of these, is not periodic in three directions, or has sites that elements share or leave empty.
     """
     if isinstance(structure, (str, Path)):
         path = Path(structure)
@@ -33,15 +34,22 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
             raise OSError(
                 f"as_atoms: expected a structure file, got {str(path)!r}, which does not exist. Check the path."
             )
+        cif = path.suffix.lower() == ".cif"
         try:
             # where the name says it, ASE need not look for itself
-            found = read_with_ase(path, format="cif" if path.suffix.lower() == ".cif" else None)
+            found = (read_plain_cif(path) if cif else None) or read_with_ase(path, format="cif" if cif else None)
         except Exception as error:
             raise ValueError(
                 f"as_atoms: expected a structure that ASE can read (CIF, POSCAR, extended XYZ), got {str(path)!r}: "
                 f"{str(error).strip() or type(error).__name__}. Convert it with pymatgen or ASE."
             ) from error
         atoms = found[-1] if isinstance(found, list) else found
+        # ASE keeps the element that fills most of a site
+        shared = [site for site in atoms.info.get("occupancy", {}).values() if list(site.values()) != [1.0]]
+        if shared:
+            raise ValueError(
+                f"as_atoms: expected sites that one element fills, got {shared[0]} in {path.name}. Give an ordered cell."
+            )
     elif isinstance(structure, Atoms):
         atoms = structure
     else:
@@ -51,6 +59,10 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
             raise TypeError(
                 f"as_atoms: expected a pymatgen Structure, an ASE Atoms or a path, got {type(structure).__name__}. "
                 "Convert it with pymatgen or ASE."
+            )
+        if not structure.is_ordered:
+            raise ValueError(
+                f"as_atoms: expected sites that one element fills, got {structure.formula}. Give an ordered cell."
             )
         atoms = _of_pymatgen(structure)
     if not np.all(np.isfinite(atoms.cell.array)) or not np.all(np.isfinite(atoms.positions)) or len(atoms) == 0:
@@ -83,7 +95,7 @@ def _of_pymatgen(structure: Structure) -> Atoms:
     )  # fmt: skip
 
 
-#: Rows: primitive vectors in units of the conventional ones, for each centring, as spglib chooses them.
+#: Rows: primitive vectors in units of the conventional ones, for each centring, as moyo chooses them.
 PRIMITIVE_BASES = {
     "P": np.eye(3),
     "A": np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, -0.5, 0.5]]),
@@ -96,11 +108,11 @@ PRIMITIVE_BASES = {
 
 @dataclass(frozen=True)
 class _Conventional:
-    """The conventional cell of a crystal: the structure's own where that qualifies, else spglib's."""
+    """The conventional cell of a crystal: the structure's own where that qualifies, else moyo's."""
 
     cell: np.ndarray  # rows a, b, c (Å) in the Cartesian axes of the structure
-    basis: np.ndarray  # integer rows: a, b, c in units of spglib's conventional cell
-    rotations: np.ndarray  # point operations in units of spglib's conventional cell, columns
+    basis: np.ndarray  # integer rows: a, b, c in units of moyo's conventional cell
+    rotations: np.ndarray  # point operations in units of moyo's conventional cell, columns
     found: SpaceGroup
 
 
@@ -145,14 +157,15 @@ def _conventional(where: str, atoms: Atoms, symprec: float) -> _Conventional:
         if qualifies(basis):
             basis = np.round(basis)
             return _Conventional(basis @ standard, basis, rotations, found)
-    # Else the one of the equally good bases of spglib's lattice whose axes lie nearest to those of the own cell.
+    # Else the one of the equally good bases of moyo's lattice whose axes lie nearest to those of the own cell.
     metric = standard @ standard.T
     bases = _signed_bases()
     change = np.max(np.abs(bases @ metric @ np.swapaxes(bases, 1, 2) - metric), axis=(1, 2))
     equal = [basis for basis in bases[change < 1e-3 * np.max(metric)] if qualifies(basis)]
-    near = [round(float(np.trace(_axes(basis @ standard).T @ _axes(own))), 5) for basis in equal]
-    basis = equal[int(np.argmax(near))]
-    return _Conventional(basis @ standard, basis, rotations, found)
+    turns = [np.round(_axes(basis @ standard).T @ _axes(own), 5) + 0.0 for basis in equal]
+    # where several lie as near, one that does not depend on how the lattice came to be described
+    best = max(range(len(equal)), key=lambda i: (round(float(np.trace(turns[i])), 5), *turns[i].ravel()))
+    return _Conventional(equal[best] @ standard, equal[best], rotations, found)
 
 
 @cache
@@ -180,7 +193,7 @@ def conventional_axes(structure: Any, symprec: float = 0.01) -> np.ndarray:
 
     The structure's own a, b, c are taken where they are a conventional cell in the standard setting (or a supercell
     along its vectors, or its standard primitive cell), so that the axes are those of the file and turn with the
-    structure. Otherwise it is spglib's conventional cell, of its equivalent choices the one that lies nearest.
+    structure. Otherwise it is moyo's conventional cell, of its equivalent choices the one that lies nearest.
 
     Parameters
     ----------
@@ -192,7 +205,7 @@ def conventional_axes(structure: Any, symprec: float = 0.01) -> np.ndarray:
 
 
 def symmetry_operations(structure: Any, symprec: float = 0.01) -> np.ndarray:
-    """Cartesian point operations (n, 3, 3) of a crystal in the frame of its own lattice, found by spglib.
+    """Cartesian point operations (n, 3, 3) of a crystal in the frame of its own lattice, found by moyo.
 
     All of the crystal's, also where the cell given is a supercell that does not show them.
 
@@ -229,7 +242,7 @@ def standard_primitive(structure: Any, symprec: float = 0.01) -> Atoms:
 
 def _primitive(conventional: _Conventional) -> Atoms:
     found = conventional.found
-    # spglib's idealised cell in the chosen basis: cell' = basis · cell, coordinates' = (basisᵀ)⁻¹ coordinates
+    # moyo's idealised cell in the chosen basis: cell' = basis · cell, coordinates' = (basisᵀ)⁻¹ coordinates
     cell = conventional.basis @ found.lattice
     cell = cell @ _axes(cell)
     primitive = PRIMITIVE_BASES[found.centring]

@@ -89,7 +89,7 @@ def main() -> None:
             row(f"  of it reading ({name})", lambda paths=paths: [as_atoms(path) for path in paths], COUNT)
     print("parts, in batches of 64")
     row(
-        "  symmetry (spglib; prototypes known after the first pass)",
+        "  symmetry",
         lambda: [symmetrised(one) for one in crystals],
         COUNT,
     )

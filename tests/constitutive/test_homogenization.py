@@ -295,5 +295,5 @@ def test_mistakes_end_in_a_sentence() -> None:
         homogenize(labels, np.array([TWO[0], -TWO[1]]))
     with pytest.raises(ValueError, match="rotated, hexahedra"):
         homogenize(labels, TWO, scheme="spectral")
-    with pytest.raises(RuntimeError, match="Raise maximum"):
+    with pytest.raises(RuntimeError, match="raise maximum"):
         homogenize(labels, TWO, tolerance=1e-8, maximum=3)

@@ -1,135 +1,148 @@
-"""Cubic crystals like one seen before are not analysed again, and get what spglib would have found."""
+"""Space groups: every one is found in a crystal that is built to have it, by whatever cell, and as spglib finds it."""
+
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
+import spglib as _spglib
 from ase import Atoms
 from ase.build import bulk, make_supercell
 
-from crystals import space_group as room
-from crystals.structures import symmetrised
+from crystals.rotations import rotation_about
+from crystals.space_group import point_operations, space_group
+from crystals.structures import symmetrised, symmetry_operations
+
+spglib: Any = _spglib  # its types know no arrays
 
 
-@pytest.fixture(autouse=True)
-def asked(monkeypatch):
-    """Formulas that spglib was asked about; nothing is known at the start."""
-    seen = []
-    original = room._found
-    monkeypatch.setattr(room, "_PROTOTYPES", {})
-    monkeypatch.setattr(room, "_found", lambda *given: seen.append(given[1].get_chemical_formula()) or original(*given))
-    return seen
+def database(hall: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Rotations, translations and centring of a setting, of spglib."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found, kind = spglib.get_symmetry_from_database(hall), spglib.get_spacegroup_type(hall)
+    assert found is not None and kind is not None
+    return found["rotations"], found["translations"], kind.international_short[0]
 
 
-def ordered(names: tuple[str, str], a: float) -> Atoms:
-    """L1₂."""
-    cubic = bulk("Cu", "fcc", a=a, cubic=True)
-    cubic.symbols = [names[0], *[names[1]] * 3]
-    return cubic
+#: The smallest Hall number of each space group.
+FIRST = np.unique([spglib.get_spacegroup_type(hall).number for hall in range(1, 531)], return_index=True)[1] + 1
 
 
-def heusler(names: tuple[str, str], a: float) -> Atoms:
-    """D0₃, Fm-3m, in its primitive cell."""
-    cell = 0.5 * a * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
-    places = [[0, 0, 0], [0.25, 0.25, 0.25], [0.5, 0.5, 0.5], [0.75, 0.75, 0.75]]
-    return Atoms([names[0], *[names[1]] * 3], cell=cell, scaled_positions=places, pbc=True)
+def generic(hall: int) -> Atoms:
+    """A crystal of that space group and no more: two elements, orbits of general positions."""
+    rotations, translations, _ = database(hall)
+    rng = np.random.default_rng(hall)
+    metric = np.diag([30.0, 40.0, 55.0]) + rng.uniform(-4.0, 4.0, size=(3, 3))
+    metric = np.mean([turn.T @ (metric + metric.T) @ turn for turn in np.unique(rotations, axis=0)], axis=0)
+    metric *= len(rotations) ** (2.0 / 3.0) / 2.0
+    kinds = [14, 14, 8, 8, 8] if len(rotations) < 96 else [14, 8]
+    numbers, cell = np.repeat(kinds, len(rotations)), np.linalg.cholesky(metric)
+    while True:
+        places = np.concatenate([(rotations @ x + translations) % 1.0 for x in rng.random((len(kinds), 3))])
+        apart = places[:, None] - places
+        distance = np.linalg.norm((apart - np.round(apart)) @ cell, axis=2)
+        if np.min(distance + 9.0 * np.eye(len(places))) > 0.3:
+            return Atoms(numbers=numbers, cell=cell, scaled_positions=places, pbc=True)
 
 
-PROTOTYPES = {
-    "L1_2": ordered, "D0_3": heusler, "rocksalt": lambda names, a: bulk("".join(names), "rocksalt", a=a),
-    "zincblende": lambda names, a: bulk("".join(names), "zincblende", a=a),
-    "supercell": lambda names, a: make_supercell(ordered(names, a), [[1, 1, 0], [-1, 1, 0], [0, 0, 1]]),
-}  # fmt: skip
+def test_every_setting_as_in_the_database():
+    """Operations of the conventional cell and translations of the lattice, all 530."""
+    for hall in range(1, 531):
+        rotations, translations, _ = database(hall)
+        found, shifts = point_operations(hall)
+        np.testing.assert_array_equal(found, np.unique(rotations, axis=0))
+        pure = translations[np.all(rotations == np.eye(3), axis=(1, 2))]
+        assert sorted((shifts % 1.0).round(6).tolist()) == sorted((pure % 1.0).round(6).tolist())
 
 
-def assert_same(found, expected):
-    np.testing.assert_allclose(found.axes, expected.axes, atol=1e-9)
-    sets = [sorted((crystal.operations.round(9) + 0.0).reshape(-1, 9).tolist()) for crystal in (found, expected)]
-    assert sets[0] == sets[1]
-    assert abs(found.displacement - expected.displacement) < 1e-9 and abs(found.strain - expected.strain) < 1e-9
-    np.testing.assert_allclose(found.atoms.cell.array, expected.atoms.cell.array, atol=1e-8)
-    # the same crystal but for where its origin lies: distances from an atom of the rare element
-    shells = []
-    for crystal in (found.atoms, expected.atoms):
-        rare = min(set(crystal.numbers.tolist()), key=crystal.numbers.tolist().count)
-        distance = crystal.get_all_distances(mic=True)[int(np.argmax(crystal.numbers == rare))].round(6)
-        shells.append(sorted(zip(distance.tolist(), crystal.numbers.tolist(), strict=True)))
-    assert shells[0] == shells[1]
+@pytest.mark.parametrize("part", range(5))
+def test_every_space_group_is_found(part):
+    """As it is built, and turned, from another origin, atoms in another order and off by 1e-4 Å."""
+    for hall in FIRST[part::5].tolist():
+        crystal, (rotations, _, centring) = generic(hall), database(hall)
+        found = space_group("test", crystal, 0.01)
+        assert (found.hall_number, found.centring) == (hall, centring)
+        np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(found.lattice @ found.lattice.T)),
+                                   np.sort(np.linalg.eigvalsh(crystal.cell.array @ crystal.cell.array.T)), rtol=1e-6)  # fmt: skip
+        rng = np.random.default_rng(hall)
+        other = crystal[rng.permutation(len(crystal))]
+        other.set_cell(other.cell.array @ rotation_about(rng.normal(size=3), 1.0).T, scale_atoms=True)
+        other.positions += [0.3, -1.2, 0.4] + 1e-4 * rng.uniform(-1.0, 1.0, size=other.positions.shape)
+        again = symmetrised(other)
+        assert len(again.operations) == len(np.unique(rotations, axis=0))
+        assert again.displacement < 3e-4
+        assert len(again.atoms) * len(rotations) == len(crystal) * len(np.unique(rotations, axis=0))
+        # negative control: one atom moved by far more than the tolerance
+        if hall > 2:
+            other.positions[0] += 0.1
+            assert len(symmetry_operations(other)) < len(again.operations)
 
 
-@pytest.mark.parametrize("name", PROTOTYPES)
-def test_like_one_seen_before(name, asked):
-    """Other elements, another length, atoms in another order, another origin, another place of the rare element."""
-    build = PROTOTYPES[name]
-    for crystal in (build(("Na", "Cl"), 5.0), build(("Mg", "O"), 4.1)):
-        symmetrised(crystal)
-    asked.clear()
-    for names, length in ((("Cu", "Au"), 3.7), (("Li", "F"), 7.3)):
-        crystal = build(names, length)
-        crystal = crystal[np.random.default_rng(2).permutation(len(crystal))]
-        crystal.positions += [0.31, -0.2, 0.77]
-        found = symmetrised(crystal)
-        assert asked == []
-        room._PROTOTYPES.clear()
-        assert_same(found, symmetrised(crystal))
-        asked.clear()
-        for again in (build(("Na", "Cl"), 5.0), build(("Mg", "O"), 4.1)):
-            symmetrised(again)
-        asked.clear()
+def stretched(ratio: float) -> Atoms:
+    crystal = bulk("Cu", "fcc", a=3.75, cubic=True)
+    crystal.symbols[0] = "Au"
+    crystal.set_cell(np.diag([1.0, 1.0, ratio]) * 3.75, scale_atoms=True)
+    return crystal
 
 
-def test_what_is_analysed_again(asked):
-    """A length of more than twice, another tolerance, atoms off their places, places that the group leaves free."""
-    for _ in range(2):
-        symmetrised(ordered(("Au", "Cu"), 3.75))
-    asked.clear()
-    symmetrised(ordered(("Au", "Cu"), 8.0))
-    symmetrised(ordered(("Au", "Cu"), 3.75), symprec=0.02)
-    off = ordered(("Au", "Cu"), 3.75)
-    off.positions[1] += [0.004, 0.0, 0.0]
-    assert symmetrised(off).displacement > 1e-3
-    assert len(asked) == 3
-    x = 0.385
-    places = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    sulphur = [[x, x, x], [0.5 - x, -x, 0.5 + x], [-x, 0.5 + x, 0.5 - x], [0.5 + x, 0.5 - x, -x]]
-    pyrite = Atoms("Fe4S8", cell=[5.42] * 3, pbc=True,
-                   scaled_positions=[*places, *sulphur, *(-np.array(sulphur) % 1.0)])  # fmt: skip
-    asked.clear()
-    for _ in range(3):
-        assert len(symmetrised(pyrite).operations) == 24
-    assert len(asked) == 3
+def test_tolerance():
+    """Cubic within 0.01 Å, not within 0.001 Å; what is taken for cubic is made cubic."""
+    crystal = stretched(1.002)
+    assert len(symmetrised(crystal).operations) == 48
+    assert len(symmetrised(crystal, symprec=1e-3).operations) == 16
+    lengths = symmetrised(crystal).atoms.cell.lengths()
+    np.testing.assert_allclose(lengths, lengths[0], rtol=1e-12)
+    assert symmetrised(crystal).strain > 1e-3
 
 
-def test_a_group_at_the_edge_of_the_tolerance_is_not_taken_over(asked):
-    """Cubic within 0.01 Å, not within 0.005 Å: 1.9 times as large it is tetragonal, though in shape the same."""
-
-    def stretched(length: float) -> Atoms:
-        crystal = ordered(("Au", "Cu"), length)
-        crystal.set_cell(np.diag([1.0, 1.0, 1.002]) * length, scale_atoms=True)
-        return crystal
-
-    for _ in range(3):
-        assert len(symmetrised(stretched(3.75)).operations) == 48
-    assert len(symmetrised(stretched(1.9 * 3.75)).operations) == 16
-    assert len(room._PROTOTYPES) == 1 and not next(iter(room._PROTOTYPES.values())).steady
-
-
-@pytest.mark.parametrize(("factor", "known"), [(0.45, False), (0.55, True), (1.9, True), (2.1, False)])
-def test_how_much_larger_a_like_crystal_may_be(factor, known, asked):
-    """Between half and twice the length, where half and twice the tolerance have given the same group."""
-    for _ in range(2):
-        symmetrised(ordered(("Au", "Cu"), 6.0))
-    assert len(asked) == 3  # itself, and the two other tolerances
-    found = symmetrised(ordered(("Au", "Cu"), factor * 6.0))
-    assert len(asked) == (3 if known else 4) and len(found.operations) == 48
+def test_supercells_and_prototypes_as_spglib_has_them():
+    zincblende = bulk("ZnS", "zincblende", a=5.4)
+    for crystal in (
+        stretched(1.0), stretched(1.2), zincblende, make_supercell(zincblende, [[1, 1, 0], [-1, 1, 0], [0, 0, 1]]),
+        bulk("Mg", "hcp", a=3.2, c=5.2), bulk("CsCl", "cesiumchloride", a=4.1), bulk("Bi", "rhombohedral", a=4.7, alpha=57),
+    ):  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            theirs = spglib.get_symmetry_dataset(
+                (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers), symprec=0.01
+            )
+        ours = space_group("test", crystal, 0.01)
+        assert theirs is not None and ours.hall_number == theirs.hall_number
+        assert len(ours.numbers) == len(theirs.std_types)
+        np.testing.assert_allclose(np.sort(np.linalg.norm(ours.lattice, axis=1)),
+                                   np.sort(np.linalg.norm(theirs.std_lattice, axis=1)), atol=1e-6)  # fmt: skip
 
 
-def test_a_left_handed_cell_is_analysed_as_it_is(asked):
-    """Vectors in another order: the same crystal, its operations the same; it is not taken over from a right-handed one."""
-    crystal = ordered(("Au", "Cu"), 3.75)
+@pytest.mark.parametrize("seed", range(4))
+def test_equally_good_axes_do_not_depend_on_the_description(seed):
+    """Rutile with c along x: four bases lie as near to the cell. Atoms in another order, another origin: the same axes."""
+    places = [
+        [0, 0, 0],
+        [0.5, 0.5, 0.5],
+        [0, 0.305, 0.305],
+        [0, 0.695, 0.695],
+        [0.5, 0.195, 0.805],
+        [0.5, 0.805, 0.195],
+    ]
+    crystal = Atoms("Ti2O4", cell=[2.96, 4.59, 4.59], scaled_positions=places, pbc=True)
+    reference = symmetrised(crystal).axes
+    rng = np.random.default_rng(seed)
+    other = crystal[rng.permutation(6)]
+    other.positions += rng.normal(size=3)
+    np.testing.assert_allclose(symmetrised(other).axes, reference, atol=1e-6)
+    # negative control: they turn with the crystal
+    turn = rotation_about(np.array([1.0, 2.0, 3.0]), 0.7)
+    other.set_cell(other.cell.array @ turn.T, scale_atoms=True)
+    np.testing.assert_allclose(symmetrised(other).axes, turn @ reference, atol=1e-6)
+
+
+def test_a_left_handed_cell_is_the_same_crystal() -> None:
+    crystal = bulk("Cu", "fcc", a=3.75, cubic=True)
+    crystal.symbols = ["Au", "Cu", "Cu", "Cu"]
     crystal.rotate(40.0, (1, 2, 3), rotate_cell=True)
     swapped = crystal.copy()
     swapped.set_cell(crystal.cell.array[[1, 0, 2]])
     assert np.linalg.det(swapped.cell.array) < 0
-    right, left = symmetrised(crystal), symmetrised(swapped)
-    assert len(asked) == 2
-    sets = [sorted((found.operations.round(9) + 0.0).reshape(-1, 9).tolist()) for found in (right, left)]
+    sets = [sorted((symmetrised(c).operations.round(9) + 0.0).reshape(-1, 9).tolist()) for c in (crystal, swapped)]
     assert sets[0] == sets[1]

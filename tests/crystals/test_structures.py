@@ -221,5 +221,5 @@ def test_what_is_refused(tmp_path):
         as_atoms(Atoms(cell=np.eye(3), pbc=True))
     overlapping = Atoms("Cu2", cell=3 * np.eye(3), positions=np.zeros((2, 3)), pbc=True)
     for function in (symmetry_operations, standard_primitive, conventional_axes):
-        with pytest.raises(ValueError, match=f"{function.__name__}: expected a structure that spglib can analyse"):
+        with pytest.raises(ValueError, match=f"{function.__name__}: expected a structure whose symmetry moyo can find"):
             function(overlapping)
