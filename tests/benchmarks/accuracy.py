@@ -120,7 +120,9 @@ def lattice(folder: Path, point_group: str) -> None:
     group, tables = PointGroup(point_group), sorted(folder.glob("*.txt"))
     parts = [[path for path in tables if ("test" in path.stem) == held_out] for held_out in (False, True)]
     if not all(parts):
-        raise SystemExit(f"lattice: expected tables *.txt, some with 'test' in their names, in {folder}, got {len(tables)}.")
+        raise SystemExit(
+            f"lattice: expected tables *.txt, some with 'test' in their names, in {folder}, got {len(tables)}."
+        )
     training, testing = (read_tables(paths, group, "Pa") for paths in parts)
     print(
         f"{folder.name}: {len(training)} training states on {len(parts[0])} paths, {len(testing)} held out; RMSE of P, Pa"
@@ -149,19 +151,19 @@ def dft() -> None:
         ("Si", "silicon_dft_strained.extxyz", "10.93746", ()),
         ("Mo", "molybdenum_dft_strained.extxyz", "9.50287", (54,)),
     )
-    for name, file, reference, skip in sources:
-        data = StrainData.read(SHARED / file, reference=reference, skip=skip)
+    crystals = {name: StrainData.read(SHARED / file, reference=cell, skip=skip) for name, file, cell, skip in sources}
+    for name, data in crystals.items():
         for seed in SEEDS:
             print(f"{name} seed {seed}: {cross_validate(data, seed=seed, progress=False)}", flush=True)
+    for name, data in crystals.items():
+        for seed in SEEDS:
             fold = orbit_folds(data.orbits(), 5, seed)
             for rival in (plain, augmented):
                 predicted = np.empty_like(data.stress)
                 for number in range(5):
                     predicted[fold == number] = rival(data.take(fold != number), seed)(data.strain[fold == number])
-                print(
-                    f"  {rival.__name__} network of strain: {100 * stress_error(predicted, data.stress):.2f} %",
-                    flush=True,
-                )
+                error = 100 * stress_error(predicted, data.stress)
+                print(f"{name} seed {seed}: {rival.__name__} network of strain: {error:.2f} %", flush=True)
 
 
 def seconds() -> None:

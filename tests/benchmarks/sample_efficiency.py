@@ -52,7 +52,7 @@ def law_without_symmetry(data: StrainData, seed: int) -> Predict:
 
 #: name → (train, numbers of states, colour (Okabe and Ito), marker)
 CONTENDERS: dict[str, tuple[Callable[[StrainData, int], Predict], tuple[int, ...], str, str]] = {
-    "law, m-3m": (law, (8, 16, 32, 64), "#0072B2", "o"),
+    "law, m-3m": (law, (4, 8, 16, 32, 64), "#0072B2", "o"),
     "same fit, class -1": (law_without_symmetry, (16, 32, 64, 128), "#56B4E9", "o"),
     "averaged network": (averaged, (4, 8, 16, 32, 64), "#009E73", "s"),
     "augmented network": (augmented, (4, 8, 16, 32), "#E69F00", "^"),
