@@ -251,8 +251,8 @@ def moduli_of_crystals(
 ) -> Iterator[CrystalModuli]:
     """Stiffness of many crystals, some at a time, which is several times faster than one by one.
 
-    Parameters, results and errors are those of `crystal_moduli`; the error is raised when its crystal's batch is asked
-    for.
+    Parameters, results and errors are those of `crystal_moduli`; what `crystals.structures.symmetrised` gave is taken as
+    it is. The error is raised when its crystal's batch is asked for.
     """
     ensemble = (
         model if isinstance(model, CrystalEnsemble) else named_ensemble(DEFAULT_MODEL if model is None else model)
@@ -260,7 +260,7 @@ def moduli_of_crystals(
     some: list[Symmetrised] = []
     sites = 0
     for structure in structures:
-        some.append(symmetrised(structure, symprec))
+        some.append(structure if isinstance(structure, Symmetrised) else symmetrised(structure, symprec))
         sites += len(some[-1].atoms)
         if len(some) == batch or sites >= _SITES:
             yield from _of_batch(some, ensemble)

@@ -339,7 +339,7 @@ def moduli(
         a law file or Law, a Mandel matrix (6, 6). One material serves all phases, as of a polycrystal.
     gear : str
         'auto': iterate until the bracket is narrower than `error`. 'exact': until it is narrower than 10⁻⁷.
-        'fast', 'accurate': one or two steps, or two to eight, with pores four or eight, or four to 32, as each image needs,
+        'fast', 'accurate': one or two steps, or two to eight, with pores four or eight, or four to 64, as each image needs,
         and a trained network between their bounds; `expected_error` says how far off nine in ten such images are. See
         `constitutive.voxel_network`.
     error : float

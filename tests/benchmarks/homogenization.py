@@ -1,7 +1,7 @@
 """Speed and memory of the homogeniser, and agreement with somebody else's, in one process on one core.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py [growth] [numpy] [unocg] [mugrid] [--sizes 16 32 64]
-    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py --large [--steps 2 | --converged]
+    OMP_NUM_THREADS=1 python tests/benchmarks/homogenization.py --large [--converged | --one-load [EDGE]]
 
 Two peers from PyPI, hexahedra with one or eight points as here. unocg 1.0.0 (Herb and Fritzen 2026, doi:10.1002/nme.70277) is
 imported where it is on the path (pip download unocg, unpack). muGrid 1.6.1 wants numpy 2: MUGRID_PYTHON names a Python that has
@@ -27,6 +27,8 @@ import torch
 
 from constitutive import homogenize
 from constitutive.phases import isotropic_stiffness
+from constitutive.voxel_grid import VoxelGrid
+from constitutive.voxel_solver import Solve, never
 from crystals import generators
 from crystals.mandel import IDENTITY
 
@@ -139,6 +141,10 @@ def main() -> None:
     soft = isotropic_stiffness(1.0, 0.6)
     table = np.array([soft, 100.0 * soft])
 
+    if "--one-load" in sys.argv:
+        for edge in [int(word) for word in sys.argv if word.isdigit()] or [256]:
+            one_load(edge, table)
+        return
     if "--large" in sys.argv:
         large(table)
         return
@@ -191,6 +197,30 @@ def large(table: np.ndarray) -> None:
         f"the bracket {spent:.0f} s ({time.perf_counter() - start:.0f} s on the wall), {peak:.1f} GiB at most (bracket "
         f"{cell.width:.1e})"
     )
+
+
+def one_load(edge: int, table: np.ndarray) -> None:
+    """The first of the six unit strains alone, to a residual of 1e-6, printed as it goes: no bracket."""
+    start, processor = time.perf_counter(), time.process_time()
+    labels = torch.tensor(generators.spheres(edge, 0.2, 1).labels[None].astype(np.int32))
+    grid = VoxelGrid((edge, edge, edge), np.ones(3), "rotated", torch.device("cpu"))
+    with torch.no_grad():
+        solve = Solve(grid, labels, torch.tensor(table[None]))
+        solve._pieces = lambda: [(slice(0, 1), slice(0, 1))]
+        residual = 1.0
+        while residual > 1e-6:
+            solve.advance(never, 1)
+            residual = float((solve.product[0, 0] / solve.first[0, 0]).sqrt())
+            if int(solve.iterations.max()) % 4 == 0:
+                print(
+                    f"    {int(solve.iterations.max())}: {residual:.1e}, {time.process_time() - processor:.0f} s",
+                    flush=True,
+                )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{edge}³, one load of six: {int(solve.iterations.max())} iterations, {time.process_time() - processor:.0f} s "
+        f"({time.perf_counter() - start:.0f} s on the wall), {peak:.1f} GiB at most", flush=True,
+    )  # fmt: skip
 
 
 def sizes() -> list[int]:

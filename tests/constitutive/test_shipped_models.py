@@ -165,6 +165,13 @@ def test_moduli_of_structures_by_the_command(tmp_path, monkeypatch):
     found = json.loads(run("nacl.cif", "POSCAR", "--json"))["structures"]
     assert [one["formula"] for one in found] == ["NaCl", "GaAs"] and 15 < found[0]["bulk"] < 35
     assert "GaAs" not in run("nacl.cif") and "POSCAR" in run("nacl.cif", "POSCAR")
+    # one that cannot be read does not take the others' answers away
+    (tmp_path / "bad.cif").write_text("this is no crystal")
+    told = run("bad.cif", "nacl.cif", "POSCAR", status=1)
+    assert "no answer for bad.cif: as_atoms: expected a structure" in told and "nacl.cif " in told and "POSCAR " in told
+    found = json.loads(run("nacl.cif", "bad.cif", "--json", status=1))["structures"]
+    assert found[0]["formula"] == "NaCl" and "expected a structure" in found[1]["error"]
+    assert "expected a structure" in run("bad.cif", status=2)
     assert "expected no --gear for crystal structures" in run("nacl.cif", "--gear", "fast", status=2)
     assert "expected one image, or crystal structures only" in run("nacl.cif", "rock.tif", status=2)
     assert "expected one structure, got 2" in run("nacl.cif", "POSCAR", "-o", "x.json", status=2)
