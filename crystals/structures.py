@@ -13,7 +13,6 @@ import numpy as np
 from ase import Atoms
 from ase.io import read as read_with_ase
 
-from .plain_cif import read_plain_cif
 from .space_group import SpaceGroup, coordinates_of, point_operations, space_group
 
 if TYPE_CHECKING:
@@ -34,10 +33,9 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
             raise OSError(
                 f"as_atoms: expected a structure file, got {str(path)!r}, which does not exist. Check the path."
             )
-        cif = path.suffix.lower() == ".cif"
         try:
             # where the name says it, ASE need not look for itself
-            found = (read_plain_cif(path) if cif else None) or read_with_ase(path, format="cif" if cif else None)
+            found = read_with_ase(path, format="cif" if path.suffix.lower() == ".cif" else None)
         except Exception as error:
             raise ValueError(
                 f"as_atoms: expected a structure that ASE can read (CIF, POSCAR, extended XYZ), got {str(path)!r}: "
