@@ -43,8 +43,9 @@ SMALLEST = 0.1
 SHELLS = 3
 #: A higher degree or another strain measure has to lower the inner error by this factor.
 GAIN = 0.97
-#: The same for a higher degree where orbits are few; strain measures, which cost no numbers, then compete freely.
-GAIN_FEW = 0.8
+#: The same for a higher degree where orbits are few, whose inner error does not show what a high degree does to the
+#: extremes; strain measures, which cost no numbers, then compete freely.
+GAIN_FEW = 0.5
 #: Degrees tried besides the highest; ridge parameters; strain measures.
 ORDERS = (4, 5)
 #: With a network, a polynomial of a degree above the lowest has to bring the inner error below this share: high degrees

@@ -33,7 +33,8 @@ from crystals.groups import PointGroup
 from crystals.rotations import mandel_rotation
 
 RESULTS = Path(__file__).parent / "results"
-SEEDS = (1, 2, 3)
+#: Not looked at while the choice among few states was designed (those were 0–3).
+SEEDS = (4, 5, 6)
 TARGET = 0.02
 TEST = 512
 LARGEST = 256
