@@ -157,6 +157,28 @@ def write_vtx(where: str, mesh: Any, path: Any, functions: list[Any], time: floa
         file.write(time)
 
 
+def xdmf_parts(field: Any) -> list[Any]:
+    """What XDMFFile writes of a field: itself, or its components.
+
+    Up to 0.6 it takes a field for one of cells where it has dim^rank values a cell, so that (3, 3) on a plane mesh would be
+    written at the nodes, each with the value of one of its cells.
+    """
+    space = field.function_space
+    mesh, shape = space.mesh, value_shape(field)
+    per_cell = space.dofmap.dof_layout.num_dofs
+    if not _UFL_ELEMENTS or len(shape) != 2 or per_cell != 1 or shape[0] == mesh.topology.dim:
+        return [field]
+    values = np.asarray(field.x.array).reshape(-1, *shape)
+    symmetric = mesh.comm.allreduce(int(not np.array_equal(values, np.swapaxes(values, 1, 2)))) == 0
+    parts = []
+    for i, j in np.ndindex(shape):
+        if not symmetric or i <= j:
+            part = fem.Function(lagrange_space(mesh, "DG", 0, ()), name=f"{field.name}_{i + 1}{j + 1}")
+            part.x.array[:] = values[:, i, j]
+            parts.append(part)
+    return parts
+
+
 def value_shape(function: Any) -> tuple[int, ...]:
     """Shape of the values of a Function."""
     return tuple(function.ufl_shape)

@@ -81,8 +81,10 @@ class Rows:
     def __enter__(self) -> np.ndarray:
         """The values themselves."""
         check(self._petsc.MatSeqAIJGetArray(self._handle, ctypes.byref(self._pointer)))
-        size = int(self.begins[-1])
-        return np.ctypeslib.as_array((ctypes.c_double * size).from_address(self._pointer.value)) if size else np.zeros(0)
+        size, address = int(self.begins[-1]), self._pointer.value
+        if not size or address is None:
+            return np.zeros(0)
+        return np.ctypeslib.as_array((ctypes.c_double * size).from_address(address))
 
     def __exit__(self, *_: object) -> None:
         check(self._petsc.MatSeqAIJRestoreArray(self._handle, ctypes.byref(self._pointer)))
@@ -160,7 +162,11 @@ class EdgeCells:
 
     def locate(self, blocks: Sequence[Rows]) -> bool:
         """Find the places of all entries in the matrix; on this rank, all were there."""
-        a, b = (np.concatenate(parts) for parts in zip(*self._pairs.values(), strict=True)) if self._pairs else (EMPTY, EMPTY)
+        a, b = (
+            (np.concatenate(parts) for parts in zip(*self._pairs.values(), strict=True))
+            if self._pairs
+            else (EMPTY, EMPTY)
+        )
         of = np.repeat(list(self._pairs), [len(a) for a, _ in self._pairs.values()])
         begin = np.searchsorted(of, of)  # of the pairs of the same rank
         i, k = np.divmod(np.arange(9), 3)

@@ -130,8 +130,16 @@ class LinearSolver:
     def recover(self) -> None:
         """After a solve that failed: drop a factorisation that may have broken off, which PETSc 3.22 would take for one."""
         pc = self._snes.getKSP().getPC()
-        if pc.getType() in ("lu", "cholesky"):
-            pc.reset()
+        if pc.getType() not in ("lu", "cholesky"):
+            return
+        if pc.getFactorSolverType() == "mumps":
+            try:
+                error, detail = (pc.getFactorMatrix().getMumpsInfog(k) for k in (1, 2))
+            except PETSc.Error:  # it was never set up
+                error = detail = 0
+            if error < 0:
+                LOG.warning("MUMPS failed: INFOG(1) = %d, INFOG(2) = %d, see its manual", error, detail)
+        pc.reset()
 
     def negative_pivots(self) -> int | None:
         """Negative eigenvalues of the last factorised tangent, where a symmetric direct solver counted them.

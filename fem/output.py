@@ -50,7 +50,8 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
     u : Function
         Displacement; it is interpolated to the degree of the mesh's edges.
     fields : sequence of Function
-        Degree 1 or constant in each cell, as `QuadratureMaterial.project` gives them. Their names are kept.
+        Degree 1 or constant in each cell, as `QuadratureMaterial.project` gives them. Their names are kept; on plane meshes
+        DOLFINx before 0.8 takes tensors by their components, 'cauchy_11', 'cauchy_12', ….
     time : float, optional
         Time or load under which ParaView shows the fields. (meshio reads files without.)
 
@@ -74,7 +75,8 @@ def write_xdmf(path: Any, u: Any, fields: Sequence[Any] = (), time: float | None
         file.write_mesh(mesh)
         file.write_function(displacement, time or 0.0)
         for field in fields:
-            file.write_function(field, time or 0.0)
+            for part in versions.xdmf_parts(field):
+                file.write_function(part, time or 0.0)
     if mesh.comm.rank == 0:
         _as_one_grid(path, time)
     mesh.comm.barrier()

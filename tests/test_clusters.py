@@ -51,7 +51,9 @@ def folder(tmp_path: Path) -> Path:
 
 def run(block: str, folder: Path) -> list[str]:
     # what MPI left here when it started in this process or its parent
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "PRTE_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "PRTE_"))
+    }
     environment |= {
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo",
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
@@ -67,7 +69,9 @@ def run(block: str, folder: Path) -> list[str]:
 
 
 def test_the_page_has_them() -> None:
-    assert len(BLOCKS) == 3 and [command for block in BLOCKS for command in ("mpirun", "srun", "torchrun") if command in block]
+    assert len(BLOCKS) == 3 and [
+        command for block in BLOCKS for command in ("mpirun", "srun", "torchrun") if command in block
+    ]
     assert "#SBATCH" in BLOCKS[1] and set(SCRIPTS) == {"part.py", "train.py"}
 
 
@@ -83,7 +87,9 @@ def test_part_on_two_ranks(folder: Path) -> None:
         (folder / "part.h5").unlink(missing_ok=True)
         runs.append(run(block, folder))
     assert len(runs[0]) == 4 and runs[0] == runs[1] == runs[2]
-    assert run("sed 's/0, 1, 5/0, 1.5, 7/' part.py > longer.py; srun python longer.py", folder)[0].startswith("load 1.25")
+    assert run("sed 's/0, 1, 5/0, 1.5, 7/' part.py > longer.py; srun python longer.py", folder)[0].startswith(
+        "load 1.25"
+    )
 
 
 @pytest.mark.long

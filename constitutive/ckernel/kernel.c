@@ -307,11 +307,16 @@ void @NAME@_response(int64_t n, const double *strain, const double *rotation, in
         }
         law_block(&rest, e, rotation ? q : NULL, &w, s, with_tangent ? c : NULL, &flag);
         const vi bad = LESS(ALL(1.5), flag);
-        w = choose(bad, ALL(NAN), w);
-        for (int k = 0; k < 6; k++)
-            s[k] = choose(bad, ALL(NAN), s[k]);
-        for (int k = 0; with_tangent && k < 21; k++)
-            c[k] = choose(bad, ALL(NAN), c[k]);
+        int any = 0;
+        for (int l = 0; l < LANES; l++)
+            any |= LANE(bad, l) != 0;
+        if (any) {
+            w = choose(bad, ALL(NAN), w);
+            for (int k = 0; k < 6; k++)
+                s[k] = choose(bad, ALL(NAN), s[k]);
+            for (int k = 0; with_tangent && k < 21; k++)
+                c[k] = choose(bad, ALL(NAN), c[k]);
+        }
         for (int l = 0; l < count; l++) {
             const int64_t point = start + l;
             status[point] = (int8_t)LANE(flag, l);

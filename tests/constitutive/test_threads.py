@@ -21,7 +21,9 @@ STRAIN = sample_strains(0.1, 3 * library.SHARE + 5, np.random.default_rng(7))
 
 
 def some_law() -> SymmetricLaw:
-    law = SymmetricLaw("m-3m", 3, (32, 32), stiffness=100.0 * np.eye(6), energy_scale=100.0, strain_scale=0.1, max_strain=0.1)
+    law = SymmetricLaw(
+        "m-3m", 3, (32, 32), stiffness=100.0 * np.eye(6), energy_scale=100.0, strain_scale=0.1, max_strain=0.1
+    )
     with torch.no_grad():
         law.coefficients.fill_(0.5)
     return law.requires_grad_(False)
@@ -94,7 +96,9 @@ class TestCounted:
         law = some_law()
         command, flags, _ = library.compiler()
         (tmp_path / "law.c").write_text(c_source(law))
-        subprocess.run([*command, *flags, "-fopenmp", "-fPIC", "-shared", "law.c", "-o", "law.so", "-lm"], cwd=tmp_path, check=True)
+        subprocess.run(
+            [*command, *flags, "-fopenmp", "-fPIC", "-shared", "law.c", "-o", "law.so", "-lm"], cwd=tmp_path, check=True
+        )
         np.save(tmp_path / "strain.npy", STRAIN)
         own = Evaluator(law, "c").response(STRAIN)
         for threads in (1, 2):

@@ -11,12 +11,15 @@ import h5py
 import meshio
 import numpy as np
 import pytest
-from dolfinx import io
+from dolfinx import fem as dfem
+from dolfinx import io, mesh
+from mpi4py import MPI
 
-from constitutive import VonMisesLaw
+from constitutive import NeoHookeanLaw, VonMisesLaw
 from crystals import mandel
 from crystals.rotations import rotation_about
 from fem import QuadratureMaterial, write_vtx, write_xdmf
+from fem.dolfinx_versions import lagrange_space
 
 TURN = rotation_about([1.0, 2.0, -0.5], 0.7)
 
@@ -67,6 +70,30 @@ def test_state_in_paraview(cube, tmp_path):
     read = meshio.read(tmp_path / "points.xdmf").point_data["accumulated"].ravel()
     assert read.max() > 1e-3
     np.testing.assert_array_equal(read, material.values("accumulated"))
+
+
+def test_tensors_of_a_plane_mesh_stay_on_their_cells(tmp_path):
+    """Of (3, 3) on a plane mesh, older versions of DOLFINx would make nodal values, each of one cell."""
+    domain = mesh.create_rectangle(MPI.COMM_WORLD, [np.zeros(2), np.ones(2)], [3, 2], mesh.CellType.quadrilateral)
+    u = dfem.Function(lagrange_space(domain, "CG", 1, (2,)))
+    u.interpolate(lambda x: 0.05 * np.stack([x[0] * x[1], x[0] ** 2]))
+    material = QuadratureMaterial(NeoHookeanLaw(40.0, 60.0), u, section="plane_stress")
+    fields = [material.project(name) for name in ("cauchy", "deformation_gradient", "energy")]
+    write_xdmf(tmp_path / "plane.xdmf", u, fields)
+    read = meshio.read(tmp_path / "plane.xdmf")
+    assert set(read.point_data) == {"displacement"}
+    centres = read.points[read.cells[0].data].mean(axis=1)
+    order = same_points(centres[:, :2], material.points().reshape(6, -1, 3).mean(axis=1)[:, :2])
+    for field in fields[:2]:
+        values = field.x.array.reshape(-1, 9)
+        if field.name in read.cell_data:
+            (found,) = read.cell_data[field.name]
+        else:
+            names = [f"{field.name}_{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
+            names = [name if name in read.cell_data else f"{field.name}_{name[-1]}{name[-2]}" for name in names]
+            found = np.hstack([read.cell_data[name][0].reshape(-1, 1) for name in names])
+        np.testing.assert_allclose(found.reshape(-1, 9)[order], values, atol=1e-12)
+        assert np.ptp(values, axis=0).max() > 1e-3
 
 
 def test_mesh_fields_in_xdmf(bent, tmp_path):
