@@ -403,6 +403,22 @@ def one_sentence(path, original=None):
     return ""
 
 
+def test_turned_states_are_kept(tmp_path):
+    """A file of states with F = RU and cells L = L₀Fᵀ is read; with the cells of Fᵀ, or turned alone, it is refused."""
+    turn = rotation_about(np.array([0.3, -0.5, 0.8]), 0.4)
+    data = in_memory(frames_of(conventional(), rotation=turn))
+    assert np.abs(data.deformation_gradient - np.swapaxes(data.deformation_gradient, 1, 2)).max() > 0.1
+    data.write(tmp_path / "turned.h5")
+    np.testing.assert_array_equal(
+        StrainData.read(tmp_path / "turned.h5").deformation_gradient, data.deformation_gradient
+    )
+    assert data.cell is not None and data.cell_ref is not None
+    for cells in (data.cell_ref @ data.deformation_gradient, data.cell @ turn.T):
+        replace(data, cell=cells).write(tmp_path / "wrong.h5")
+        with pytest.raises(ValueError, match="expected cells that are F times the reference cell"):
+            StrainData.read(tmp_path / "wrong.h5")
+
+
 def test_damaged_files(data, tmp_path):
     """Cut short, or one bit turned over: the same data or one sentence, never something else."""
     data.write(tmp_path / "data.h5")
