@@ -17,6 +17,7 @@ from crystals.cells import match_cells
 from crystals.dataset import EV_PER_A3, StrainData, convert, parse_reference_cell, read_extended_xyz, read_tables
 from crystals.groups import PointGroup
 from crystals.rotations import random_rotations, rotate_vector, rotation_about
+from crystals.states import STRESS_UNITS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = next(
@@ -184,6 +185,17 @@ def test_any_multiple_however_turned(times, angle):
     far[2] = cells[0] * 1.3
     found = match_cells(far, np.full(3, 3 * np.prod(times)), cell, 3).misfits
     assert set(found) == {2} and (max(times) > 1 or "implies |E| = 0.60" in found[2])
+    # another basis is spoken of where there is one, and named; little turned it is a multiple of its own
+    assert max(times) > 1 or "basis" not in found[2]
+    if max(times) == 1:
+        far[2] = np.array([[1.0, 0, 0], [1, 1, 0], [0, -1, 1]]) @ cells[0]
+        match = match_cells(far, np.full(3, 3), cell, 3)
+        if angle < 0.45:
+            assert not match.misfits
+            np.testing.assert_allclose(match.gradients[2], gradients[0], atol=1e-12)
+        else:
+            named = "integer rows [[1, 0, 0], [-1, 1, 0], [-1, 1, 1]] times its vectors give |E| = 0.00"
+            assert set(match.misfits) == {2} and named in match.misfits[2]
 
 
 def test_a_large_cell_sheared_by_a_lattice_step():
@@ -401,6 +413,19 @@ def one_sentence(path, original=None):
     assert original is not None
     assert_same(found, original)
     return ""
+
+
+def test_units_are_those_of_the_international_system():
+    """Pa, kPa, bar, MPa, kbar, GPa by their definitions, eV/Å³ by e = 1.602176634e-19 C and Å³ = 1e-30 m³ (CODATA 2018)."""
+    pascal = {"Pa": 1.0, "kPa": 1e3, "bar": 1e5, "MPa": 1e6, "kbar": 1e8, "GPa": 1e9, "eV/A3": 1.602176634e-19 / 1e-30}
+    assert set(pascal) == set(STRESS_UNITS)
+    for source, size in pascal.items():
+        for target, other in pascal.items():
+            np.testing.assert_allclose(
+                convert([1.0, -2.5], source, target), np.array([1.0, -2.5]) * size / other, rtol=1e-14
+            )
+    with pytest.raises(ValueError, match="expected a unit among .* got 'psi'"):
+        convert(1.0, "psi", "GPa")
 
 
 def test_turned_states_are_kept(tmp_path):

@@ -12,7 +12,7 @@ from ase.spacegroup import crystal
 from crystals.groups import PointGroup
 from crystals.invariants import invariant_tensors
 from crystals.rotations import random_rotations, rotate_matrix, rotation_about
-from crystals.structures import as_atoms, conventional_axes, standard_primitive, symmetry_operations
+from crystals.structures import PRIMITIVE_BASES, as_atoms, conventional_axes, standard_primitive, symmetry_operations
 
 Z = np.eye(3)[2]
 
@@ -223,3 +223,17 @@ def test_what_is_refused(tmp_path):
     for function in (symmetry_operations, standard_primitive, conventional_axes):
         with pytest.raises(ValueError, match=f"{function.__name__}: expected a structure that spglib can analyse"):
             function(overlapping)
+
+
+def test_primitive_bases_of_the_centrings():
+    """One lattice point each, and their own vectors: halves of diagonals for C, A, I and F, the obverse rhombohedron for R."""
+    points = {"P": 1, "C": 2, "A": 2, "I": 2, "R": 3, "F": 4}
+    squares = {"P": [1, 1, 1], "C": [0.5, 0.5, 1], "A": [0.5, 0.5, 1], "I": [0.75] * 3, "F": [0.5] * 3}
+    hexagonal = np.array([[1.0, 0, 0], [-0.5, np.sqrt(0.75), 0], [0, 0, 2.0]])
+    for centring, basis in PRIMITIVE_BASES.items():
+        assert np.linalg.det(basis) == pytest.approx(1.0 / points[centring], rel=1e-12)
+        lengths = np.sum((basis @ hexagonal if centring == "R" else basis) ** 2, axis=1)
+        np.testing.assert_allclose(np.sort(lengths), squares.get(centring, [7 / 9] * 3), rtol=1e-12)
+        # the conventional vectors are whole sums of them
+        whole = np.linalg.inv(basis)
+        np.testing.assert_allclose(whole, np.round(whole), atol=1e-12)
