@@ -18,6 +18,7 @@ from crystals.dataset import EV_PER_A3, StrainData, convert, parse_reference_cel
 from crystals.groups import PointGroup
 from crystals.rotations import random_rotations, rotate_vector, rotation_about
 from crystals.states import STRESS_UNITS
+from crystals.structures import structure_to_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = next(
@@ -442,6 +443,19 @@ def test_turned_states_are_kept(tmp_path):
         replace(data, cell=cells).write(tmp_path / "wrong.h5")
         with pytest.raises(ValueError, match="expected cells that are F times the reference cell"):
             StrainData.read(tmp_path / "wrong.h5")
+
+
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.75, 1.0, 1.15, 2.0])
+def test_a_structure_in_the_axes_of_the_reference(data, tmp_path, size):
+    """Another lattice constant, up to a fifth, and whole multiples are none the worse; a part of the cell is another crystal."""
+    crystal = conventional()
+    crystal.set_cell(crystal.cell.array * size, scale_atoms=True)
+    replace(data, structure=structure_to_dict(crystal)).write(tmp_path / "other.h5")
+    if size in (1.0, 1.15, 2.0):
+        assert len(StrainData.read(tmp_path / "other.h5")) == len(data)
+        return
+    with pytest.raises(ValueError, match="expected a structure in the axes of the reference cell"):
+        StrainData.read(tmp_path / "other.h5")
 
 
 def test_damaged_files(data, tmp_path):
