@@ -237,3 +237,16 @@ def test_primitive_bases_of_the_centrings():
         # the conventional vectors are whole sums of them
         whole = np.linalg.inv(basis)
         np.testing.assert_allclose(whole, np.round(whole), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_axes_of_a_skew_cell_are_those_nearest_to_it(seed):
+    """Of the 24 ways to name a cube's edges the one whose x lies nearest to the skew cell's first vector, z to its normal."""
+    generator = np.random.default_rng(seed)
+    rotation = random_rotations(1, generator)[0]
+    cube = turned(bulk("Po", "sc", a=3.3), rotation)
+    order = PointGroup("m-3m").rotations[generator.integers(24)]
+    skew = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ order.T
+    atoms = make_supercell(cube, skew)
+    # the first vector is turned by 27 degrees from an edge of the cube, about the third
+    np.testing.assert_allclose(conventional_axes(atoms), rotation @ order, atol=1e-9)
