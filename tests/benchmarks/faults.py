@@ -325,9 +325,12 @@ def run(job: Job, kills: int, seed: int = 0) -> dict[str, Any]:
         expected = job.result(whole)
         struck = ends = reports = 0
         while struck < kills or not ends:
+            fresh = not folder.exists()
             folder.mkdir(exist_ok=True)
             patience = duration * rng.uniform(0.0, 1.0) if struck < kills else 600.0
-            ended, told, _ = _begin(job, folder, patience)
+            ended, told, took = _begin(job, folder, patience)
+            if fresh and ended:
+                duration = min(duration, took)  # on a machine that has become quieter most kills would come too late
             job.check(folder, told)
             reports += len(told)
             struck += not ended

@@ -139,7 +139,7 @@ _PARTS = (
 
 
 def _gmsh22(path: Path, binary: bool) -> None:
-    tags = [np.full(len(cells), tag) for tag, (*_, cells) in enumerate(_PARTS, 1)]
+    tags: list[Any] = [np.full(len(cells), tag) for tag, (*_, cells) in enumerate(_PARTS, 1)]
     mesh = meshio.Mesh(
         _POINTS, [("tetra" if dim == 3 else "triangle", cells) for _, dim, _, cells in _PARTS],
         cell_data={"gmsh:physical": tags, "gmsh:geometrical": tags},

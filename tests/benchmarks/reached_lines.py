@@ -48,7 +48,8 @@ def in_child(work: Callable[[], Any], seconds: float, patience: float = 20.0) ->
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 1,) * 2)
+        last = int(used + seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (last, last))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         said = b""
         try:

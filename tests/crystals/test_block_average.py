@@ -59,6 +59,9 @@ def test_the_shortest_series_and_an_odd_one() -> None:
         mean, error = block_average(noise[:length])
         assert mean == noise[:length].mean()
         assert 0.5 < error * np.sqrt(length) / noise[:length].std() < 2.0
+    # of pairs, since half the correlation may be unseen: 16 of them, whose variance over their number less one is that wanted
+    pairs = noise[:32].reshape(16, 2).mean(axis=1)
+    assert block_average(noise[:32])[1] == pytest.approx(pairs.std(ddof=1) / 4.0, rel=1e-12)
     with pytest.raises(ValueError, match="t ≥ 32"):
         block_average(noise[:31])
     with pytest.raises(ValueError, match="Time comes first"):

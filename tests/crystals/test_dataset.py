@@ -17,6 +17,8 @@ from crystals.cells import match_cells
 from crystals.dataset import EV_PER_A3, StrainData, convert, parse_reference_cell, read_extended_xyz, read_tables
 from crystals.groups import PointGroup
 from crystals.rotations import random_rotations, rotate_vector, rotation_about
+from crystals.states import STRESS_UNITS
+from crystals.structures import structure_to_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = next(
@@ -184,6 +186,17 @@ def test_any_multiple_however_turned(times, angle):
     far[2] = cells[0] * 1.3
     found = match_cells(far, np.full(3, 3 * np.prod(times)), cell, 3).misfits
     assert set(found) == {2} and (max(times) > 1 or "implies |E| = 0.60" in found[2])
+    # another basis is spoken of where there is one, and named; little turned it is a multiple of its own
+    assert max(times) > 1 or "basis" not in found[2]
+    if max(times) == 1:
+        far[2] = np.array([[1.0, 0, 0], [1, 1, 0], [0, -1, 1]]) @ cells[0]
+        match = match_cells(far, np.full(3, 3), cell, 3)
+        if angle < 0.45:
+            assert not match.misfits
+            np.testing.assert_allclose(match.gradients[2], gradients[0], atol=1e-12)
+        else:
+            named = "integer rows [[1, 0, 0], [-1, 1, 0], [-1, 1, 1]] times its vectors give |E| = 0.00"
+            assert set(match.misfits) == {2} and named in match.misfits[2]
 
 
 def test_a_large_cell_sheared_by_a_lattice_step():
@@ -401,6 +414,48 @@ def one_sentence(path, original=None):
     assert original is not None
     assert_same(found, original)
     return ""
+
+
+def test_units_are_those_of_the_international_system():
+    """Pa, kPa, bar, MPa, kbar, GPa by their definitions, eV/Å³ by e = 1.602176634e-19 C and Å³ = 1e-30 m³ (CODATA 2018)."""
+    pascal = {"Pa": 1.0, "kPa": 1e3, "bar": 1e5, "MPa": 1e6, "kbar": 1e8, "GPa": 1e9, "eV/A3": 1.602176634e-19 / 1e-30}
+    assert set(pascal) == set(STRESS_UNITS)
+    for source, size in pascal.items():
+        for target, other in pascal.items():
+            np.testing.assert_allclose(
+                convert([1.0, -2.5], source, target), np.array([1.0, -2.5]) * size / other, rtol=1e-14
+            )
+    with pytest.raises(ValueError, match="expected a unit among .* got 'psi'"):
+        convert(1.0, "psi", "GPa")
+
+
+def test_turned_states_are_kept(tmp_path):
+    """A file of states with F = RU and cells L = L₀Fᵀ is read; with the cells of Fᵀ, or turned alone, it is refused."""
+    turn = rotation_about(np.array([0.3, -0.5, 0.8]), 0.4)
+    data = in_memory(frames_of(conventional(), rotation=turn))
+    assert np.abs(data.deformation_gradient - np.swapaxes(data.deformation_gradient, 1, 2)).max() > 0.1
+    data.write(tmp_path / "turned.h5")
+    np.testing.assert_array_equal(
+        StrainData.read(tmp_path / "turned.h5").deformation_gradient, data.deformation_gradient
+    )
+    assert data.cell is not None and data.cell_ref is not None
+    for cells in (data.cell_ref @ data.deformation_gradient, data.cell @ turn.T):
+        replace(data, cell=cells).write(tmp_path / "wrong.h5")
+        with pytest.raises(ValueError, match="expected cells that are F times the reference cell"):
+            StrainData.read(tmp_path / "wrong.h5")
+
+
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.75, 1.0, 1.15, 2.0])
+def test_a_structure_in_the_axes_of_the_reference(data, tmp_path, size):
+    """Another lattice constant, up to a fifth, and whole multiples are none the worse; a part of the cell is another crystal."""
+    crystal = conventional()
+    crystal.set_cell(crystal.cell.array * size, scale_atoms=True)
+    replace(data, structure=structure_to_dict(crystal)).write(tmp_path / "other.h5")
+    if size in (1.0, 1.15, 2.0):
+        assert len(StrainData.read(tmp_path / "other.h5")) == len(data)
+        return
+    with pytest.raises(ValueError, match="expected a structure in the axes of the reference cell"):
+        StrainData.read(tmp_path / "other.h5")
 
 
 def test_damaged_files(data, tmp_path):

@@ -394,3 +394,11 @@ def test_singular_stiffness_has_no_compliance():
         reuss_average(np.diag([1.0, 1, 1, 1, 1, 0]))
     with pytest.raises(ValueError, match="young: expected nonzero directions"):
         young(np.eye(6), [0.0, 0.0, 0.0])
+
+
+def test_directions_that_are_none():
+    unit = (np.eye(6), np.zeros(6), np.eye(3))
+    for wrong in (np.ones(3), np.ones((4, 2)), np.ones((2, 2, 3)), np.zeros((1, 3)), np.array([[1.0, 0, 0], [0, 0, 0]]),
+                  np.array([[np.nan, 0, 1]])):  # fmt: skip
+        with pytest.raises(ValueError, match=r"acoustic_tensor: expected nonzero directions of shape \(m, 3\)"):
+            acoustic_tensor(*unit, wrong)

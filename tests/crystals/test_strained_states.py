@@ -346,3 +346,11 @@ def test_how_far_a_bond_may_stretch(factor, third):
                 found = bonds.changed(affine, moved, stretch)
                 assert (found == "") == (stays or not watched)
                 assert stays or not watched or f"lie {factor:.2f} times" in found
+
+
+def test_plans_that_are_none():
+    for number, largest in ((0, 0.1), (-1, 0.1), (8, 0.0), (8, -0.1), (8, 0.5), (8, 0.6), (8, float("nan"))):
+        for group in (None, PointGroup("m-3m")):
+            with pytest.raises(ValueError, match="expected at least 1 state and 0 < max_strain < 0.5"):
+                plan_strains(number, largest, seed=0, group=group)
+    assert plan_strains(1, 0.499, seed=0).shape == (1, 6)

@@ -12,7 +12,7 @@ from ase.spacegroup import crystal
 from crystals.groups import PointGroup
 from crystals.invariants import invariant_tensors
 from crystals.rotations import random_rotations, rotate_matrix, rotation_about
-from crystals.structures import as_atoms, conventional_axes, standard_primitive, symmetry_operations
+from crystals.structures import PRIMITIVE_BASES, as_atoms, conventional_axes, standard_primitive, symmetry_operations
 
 Z = np.eye(3)[2]
 
@@ -223,3 +223,30 @@ def test_what_is_refused(tmp_path):
     for function in (symmetry_operations, standard_primitive, conventional_axes):
         with pytest.raises(ValueError, match=f"{function.__name__}: expected a structure whose symmetry moyo can find"):
             function(overlapping)
+
+
+def test_primitive_bases_of_the_centrings():
+    """One lattice point each, and their own vectors: halves of diagonals for C, A, I and F, the obverse rhombohedron for R."""
+    points = {"P": 1, "C": 2, "A": 2, "I": 2, "R": 3, "F": 4}
+    squares = {"P": [1, 1, 1], "C": [0.5, 0.5, 1], "A": [0.5, 0.5, 1], "I": [0.75] * 3, "F": [0.5] * 3}
+    hexagonal = np.array([[1.0, 0, 0], [-0.5, np.sqrt(0.75), 0], [0, 0, 2.0]])
+    for centring, basis in PRIMITIVE_BASES.items():
+        assert np.linalg.det(basis) == pytest.approx(1.0 / points[centring], rel=1e-12)
+        lengths = np.sum((basis @ hexagonal if centring == "R" else basis) ** 2, axis=1)
+        np.testing.assert_allclose(np.sort(lengths), squares.get(centring, [7 / 9] * 3), rtol=1e-12)
+        # the conventional vectors are whole sums of them
+        whole = np.linalg.inv(basis)
+        np.testing.assert_allclose(whole, np.round(whole), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_axes_of_a_skew_cell_are_those_nearest_to_it(seed):
+    """Of the 24 ways to name a cube's edges the one whose x lies nearest to the skew cell's first vector, z to its normal."""
+    generator = np.random.default_rng(seed)
+    rotation = random_rotations(1, generator)[0]
+    cube = turned(bulk("Po", "sc", a=3.3), rotation)
+    order = PointGroup("m-3m").rotations[generator.integers(24)]
+    skew = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ order.T
+    atoms = make_supercell(cube, skew)
+    # the first vector is turned by 27 degrees from an edge of the cube, about the third
+    np.testing.assert_allclose(conventional_axes(atoms), rotation @ order, atol=1e-9)
