@@ -146,3 +146,13 @@ def test_a_left_handed_cell_is_the_same_crystal() -> None:
     assert np.linalg.det(swapped.cell.array) < 0
     sets = [sorted((symmetrised(c).operations.round(9) + 0.0).reshape(-1, 9).tolist()) for c in (crystal, swapped)]
     assert sets[0] == sets[1]
+
+
+def test_a_distorted_crystal_is_no_prototype(asked):
+    """Cubic within the tolerance only, its cell off by more than rounding: each is analysed, and keeps its own distortion."""
+    for stretch in (1.0008, 1.0004):
+        crystal = ordered(("Au", "Cu"), 3.75)
+        crystal.set_cell(np.diag([1.0, 1.0, stretch]) * 3.75, scale_atoms=True)
+        found = symmetrised(crystal)
+        assert len(found.operations) == 48 and found.strain > 1e-4
+    assert len(asked) == 2
