@@ -311,7 +311,7 @@ def audit(law: Law, number: int = 1000, seed: int = 0, parity: bool = True) -> A
         )
     held_out = law.metadata.get("fit", {}).get("held_out_stress_error")
     if held_out is None:
-        left_out("held-out stress error, %", "not in the file: the law was not fitted here")
+        left_out("held-out stress error, %", "not in the file: no state was held out, or it was not fitted here")
     else:
         rule = "relative RMS, second Piola–Kirchhoff"
         checks.append(Check("held-out stress error, %", 100 * float(held_out), rule, None))

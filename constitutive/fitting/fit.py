@@ -109,7 +109,7 @@ def fit(
     network, widths, measure : optional
         As in `SymmetricLaw`.
     held_out : float
-        Share of symmetry orbits kept for the error that is reported; 0 keeps none.
+        Share of symmetry orbits kept for the error that is reported; 0 keeps none, and so do fewer than eight orbits.
     test : StrainData, optional
         Held-out states instead of a split.
     elliptic_box : float, optional
@@ -141,7 +141,7 @@ def fit(
             "and is elliptic everywhere. Leave them out, or polyconvex."
         )
     training, testing = data, test
-    if test is None and held_out > 0:
+    if test is None and held_out > 0 and not are_very_few(data):
         folds = orbit_folds(data.orbits(), max(2, round(1.0 / held_out)), seed)
         training, testing = data.take(folds != 0), data.take(folds == 0)
     fixed = {"order": order, "network": network, "widths": widths, "measure": measure, "polyconvex": polyconvex}
@@ -276,7 +276,7 @@ def cross_validate(
     ----------
     data : StrainData
     folds : int
-        Number of folds; symmetry-equivalent states stay together.
+        Number of folds, at most that of the symmetry-distinct states; symmetry-equivalent states stay together.
     seed : int
         Seed of folds and fits.
     progress
@@ -286,6 +286,7 @@ def cross_validate(
     """
     check(data)
     orbits = data.orbits()
+    folds = min(folds, len(np.unique(orbits)))
     fold = orbit_folds(orbits, folds, seed)
     predicted = np.empty_like(data.stress)
     rivals = {order: np.empty_like(data.stress) for order in range(2, 7)}

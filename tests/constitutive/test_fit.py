@@ -157,6 +157,7 @@ def test_four_states_of_a_cubic_crystal_are_enough() -> None:
     law = fit(data.take(slice(0, 4)), held_out=0.0, test=data.take(slice(4, None)), progress=False)
     assert law.metadata["fit"]["network"] == "none" and law.metadata["fit"]["order"] == 4
     assert law.metadata["fit"]["held_out_stress_error"] < 0.02
+    assert "held_out_states" not in fit(data.take(slice(0, 4)), progress=False).metadata["fit"]  # all are needed
     assert law.domain is None and np.all(law.response(1.02 * law.max_strain * np.eye(6)).status == OUT_OF_RANGE)
     with pytest.raises(ValueError, match="8 symmetry-distinct states or more"):
         law.stress_std(data.strain)
