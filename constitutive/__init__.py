@@ -7,12 +7,18 @@ Strain goes in as Green–Lagrange Mandel vectors (11 22 33 23 13 12, shear time
 Piola–Kirchhoff stress and its consistent tangent come out. `import constitutive` needs neither DOLFINx nor MPI.
 """
 
+from importlib.util import find_spec as _find_spec
+from pathlib import Path as _Path
+
 try:
     import crystals as _crystals
 
     _found = f"that of {_crystals.__file__}"
     _own = vars(_crystals).get("BELONGS_TO") == "constitutive"
 except ImportError as _error:
+    _spec = _find_spec("crystals")
+    if _spec and _spec.origin and "BELONGS_TO" in _Path(_spec.origin).read_text(encoding="utf-8"):
+        raise  # it is ours, and lacks a package
     _found, _own = f"an import that fails ({_error})", False
 if not _own:
     raise ImportError(

@@ -109,3 +109,10 @@ def test_the_other_crystals_is_named_in_a_sentence(package, content, tmp_path):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert run.stdout.count("\n") == 1 and "unrelated package" in run.stdout and "pip uninstall crystals" in run.stdout
     assert not run.stderr
+
+
+def test_a_package_that_our_crystals_lacks_is_named(tmp_path):
+    (tmp_path / "moyopy.py").write_text("raise ModuleNotFoundError(\"No module named 'moyopy'\", name='moyopy')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    run = subprocess.run([sys.executable, "-c", "import constitutive"], capture_output=True, text=True, env=environment)
+    assert run.returncode == 1 and "No module named 'moyopy'" in run.stderr and "unrelated" not in run.stderr

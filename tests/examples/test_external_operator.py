@@ -29,6 +29,9 @@ def test_older_dolfinx_is_told_so(tmp_path: Path) -> None:
 
     if VERSION >= (0, 10):
         pytest.skip("this DOLFINx is new enough")
-    environment = {**os.environ, "PYTHONPATH": str(PATH.parents[1])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(PATH.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
     run = subprocess.run([sys.executable, PATH, "--out", tmp_path], capture_output=True, text=True, env=environment)
     assert run.returncode == 1 and "expected DOLFINx 0.10 or later" in run.stderr and "Traceback" not in run.stderr

@@ -47,7 +47,8 @@ def test_all_ranks_end_when_one_dies(how: str, tmp_path: Path) -> None:
     environment |= {
         "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "OMPI_MCA_mpi_yield_when_idle": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
     }  # fmt: skip
     start = time.monotonic()
     result = subprocess.run(["mpirun", "-n", "2", sys.executable, str(script), how], env=environment, capture_output=True,
