@@ -10,7 +10,7 @@ from torch.func import grad, hessian, vmap
 from constitutive import SymmetricLaw, audit, load
 from constitutive.audit import sample_strains
 from constitutive.laws.strain_measure import StrainMeasure
-from constitutive.laws.symmetric_network import lattice_directions
+from constitutive.laws.symmetric_network import _volume_change, lattice_directions
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 
@@ -145,3 +145,10 @@ def test_audit_passes_for_every_form() -> None:
     for form in ("average", "directions"):
         report = audit(some_law("m-3m", form, -1.0), number=30)
         assert [check.name for check in report.checks if check.passed is False] == []
+
+
+def test_what_directions_see_of_the_volume_is_its_change() -> None:
+    """b = (det(1 + 2E) − 1) / 2, a polynomial; to first order the trace."""
+    strain = 0.3 * np.random.default_rng(4).normal(size=(20, 6))
+    expected = 0.5 * (np.linalg.det(np.eye(3) + 2.0 * mandel.from_mandel(strain)) - 1.0)
+    assert np.abs(_volume_change()(strain)[:, 0] - expected).max() < 1e-13
