@@ -26,7 +26,7 @@ from ..laws.domain import FEWEST_STRAINS, Domain
 from .checkpoint import Checkpoint
 from .consistency import Consistency, question
 from .elliptic_fit import keep_elliptic
-from .laplace import FEWEST_ORBITS, laplace
+from .laplace import laplace
 from .least_squares import FittedLaw, PolynomialFit, Shown
 from .selection import (
     Fitted,
@@ -156,7 +156,7 @@ def fit(
             fitted.reference = fitted.problem.reference()
     law = _finish(fitted, data, training, testing, consistency, seed)
     law.metadata["fit"].update(box)
-    if len(np.unique(training.blocks())) >= FEWEST_ORBITS:
+    if not are_very_few(training):
         law.uncertainty = laplace(fitted.problem, fitted.alpha, training.blocks())
     kept.done()
     return law

@@ -25,7 +25,7 @@ from torch import Tensor
 from ..laws.uncertainty import CHUNK, Uncertainty, stress_jacobian
 from .least_squares import Problem, Reference
 
-#: Fewest orbits that a calibration needs.
+#: Fewest orbits that a calibration, a network and held-out states need.
 FEWEST_ORBITS = 8
 #: Half-width of the 90 % interval of a normal distribution, in standard deviations.
 NINETY = 1.6448536269514722

@@ -24,6 +24,7 @@ from ..laws.polynomial import stiffness_basis
 from ..laws.symmetric import SymmetricLaw
 from ..laws.symmetric_network import lattice_directions
 from .checkpoint import Checkpoint
+from .laplace import FEWEST_ORBITS
 from .least_squares import Choice, FittedLaw, PolynomialFit, Problem, Reference, Shown
 
 #: Weight decays tried for the network, from one that keeps it silent downwards, and Levenberg–Marquardt steps at each.
@@ -59,7 +60,7 @@ MEASURES = (1.0, 0.0, -1.0)
 POLYNOMIAL_FOLDS = 12
 NETWORK_FOLDS = 4
 #: Fewest symmetry-distinct states: two equations of stress for every number of a cubic law, within these limits.
-FEWEST = (4, 8)
+FEWEST = (4, FEWEST_ORBITS)
 #: From this many orbits on one inner fold decides on the network, and five on the polynomial.
 MANY_ORBITS = 100
 #: The network has to lower the inner error below this share of the polynomial's, or it stays silent. Where orbits are
@@ -146,7 +147,7 @@ def _are_many(data: StrainData) -> bool:
 
 def are_very_few(data: StrainData) -> bool:
     """Whether there are too few independent states to compare anything but strain measures and ridge parameters."""
-    return len(np.unique(data.blocks())) < 2 * NETWORK_FOLDS
+    return len(np.unique(data.blocks())) < FEWEST_ORBITS
 
 
 def undetermined_constants(data: StrainData) -> list[str]:
