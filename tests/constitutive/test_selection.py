@@ -8,12 +8,14 @@ import pytest
 
 from constitutive import PolyconvexLaw, PolynomialLaw, SymmetricLaw, fit, predicted_stress
 from constitutive.audit import sample_strains
+from constitutive.fitting import selection
 from constitutive.fitting.checkpoint import Checkpoint
 from constitutive.fitting.least_squares import Choice, PolynomialFit
 from constitutive.fitting.selection import (
     _best,
     _inner_folds,
     choose_polynomial,
+    follow,
     network_alone,
     state_weights,
     stress_error,
@@ -96,9 +98,25 @@ def test_paths_stay_together_and_none_that_is_needed_is_left_out() -> None:
                                               ("∞∞m", "invariants")])  # fmt: skip
 def test_a_network_alone_can_tell_its_class(symbol: str, form: str) -> None:
     choice = network_alone(PointGroup(symbol))
-    law = SymmetricLaw(symbol, 1, choice.widths, network=choice.network)
+    law = SymmetricLaw(symbol, 1, choice.widths, network=choice.network, members=choice.members)
     assert choice.network == form
-    assert sum(p.numel() for p in law.parameters() if p.requires_grad) <= 500
+    assert sum(p.numel() for p in law.parameters() if p.requires_grad) <= 800
+    assert choice.members == {"m-3m": 4, "-1": 2}.get(symbol, 1)
+
+
+def test_members_are_fitted_apart_and_err_less_than_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "STEPS_ALONE", 10)
+    data = data_of(birch(), plan_strains(40, 0.2, seed=1), noise=0.02)
+    other = data_of(birch(), plan_strains(100, 0.2, seed=2))
+    choice = Choice(1, 0.0, 1.0, "directions", (3, 3), members=3)
+    *_, mean = follow(data, choice, (1e-5,), 0, False, None)
+    single = [list(follow(data, replace(choice, members=1), (1e-5,), 100 * k, False, None))[-1] for k in range(3)]
+    stresses = np.array([one.stress(other.strain) for one in single])
+    apart = np.sqrt(np.mean((stresses - stresses.mean(axis=0)) ** 2))
+    # members differ, and the law is their mean but for the stress-free cells, which differ by little
+    assert np.sqrt(np.mean((mean.stress(other.strain) - stresses.mean(axis=0)) ** 2)) < 0.1 * apart
+    errors = [stress_error(stress, other.stress) for stress in stresses]
+    assert stress_error(mean.stress(other.strain), other.stress) < np.mean(errors)
 
 
 class Stop(Exception):
