@@ -126,5 +126,6 @@ def _triple(option: str, text: str | None, kind: type) -> Any:
     except ValueError:
         values = ()
     if len(values) != 3:
-        raise ValueError(f"{option}: expected three numbers such as 64,64,64, got {text!r}.")
+        example = "1,1,2.5" if kind is float else "256,256,100"
+        raise ValueError(f"{option}: expected three numbers such as {example}, got {text!r}.")
     return values
