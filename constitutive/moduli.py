@@ -288,7 +288,7 @@ def _one_crystal(table: list[np.ndarray]) -> bool:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %" if share > 1e-6 else f"{share:.0e}"
+    return f"{100 * share:.3g} %"
 
 
 def _bulk(stiffness: np.ndarray) -> float:
@@ -400,7 +400,9 @@ def moduli(
     image = as_microstructure(source, **reading)
     materials, notes = stiffness_table(where, image.fractions, phases)
     if image.orientations is None and _one_crystal(list(materials.values())):
-        notes.append("the image has no orientations and its phases are one crystal: the result is that crystal, unturned")
+        notes.append(
+            "the image has no orientations and its phases are one crystal: the result is that crystal, unturned"
+        )
     cell_image = image
     if boundary == "mirror":
         cell_image = image.mirrored()

@@ -223,7 +223,7 @@ def _check_frames(where: str, path: Path) -> None:
     if not last.endswith(b"\n"):
         raise ValueError(
             f"{where}: expected a last line that ends, got one without its end: the file may have been cut within a number. "
-            "Copy it again, or add a newline where it is whole."
+            f"Copy it again, or where it is whole add a newline: echo >> {path.name}."
         )
 
 

@@ -56,7 +56,7 @@ def read_tables(
         if text and text[-1] not in "\r\n":
             raise ValueError(
                 f"read_tables: expected a last line that ends, got one without its end in {path.name}: the file may have "
-                "been cut within a number. Copy it again, or add a newline where it is whole."
+                f"been cut within a number. Copy it again, or where it is whole add a newline: echo >> {path.name}."
             )
         gradients.append(table[:, [place[title] for title in wanted[:9]]].reshape(-1, 3, 3))
         piolas.append(table[:, [place[title] for title in wanted[9:]]].reshape(-1, 3, 3))

@@ -52,7 +52,9 @@ def check_residual(residual: Any, u: Any, materials: Sequence[QuadratureMaterial
         )
     listed = [material.stress for material in materials]
     forgotten = [
-        stress for stress in residual.coefficients() if STRESSES.get(stress) is u and not any(stress is s for s in listed)
+        stress
+        for stress in residual.coefficients()
+        if STRESSES.get(stress) is u and not any(stress is s for s in listed)
     ]
     if forgotten:
         # nobody would evaluate it: whatever it holds would pass for equilibrium

@@ -79,7 +79,9 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
         options: dict[str, Any] = {}
         is_xyz = source.suffix in (".extxyz", ".xyz")
         if source.is_dir() or source.suffix in (".txt", ".csv", ".dat"):
-            raise ValueError(f"fit: expected .h5 or .extxyz, got {str(source)!r}. For tables of F and P pass --format table.")
+            raise ValueError(
+                f"fit: expected .h5 or .extxyz, got {str(source)!r}. For tables of F and P pass --format table."
+            )
         refuse_unread(context, tables if is_xyz else xyz + tables, f"{source.name!r}")
         if is_xyz:
             options = {"reference": reference_cell, "skip": _numbers(skip_frames), "stress_units": stress_units,
@@ -182,7 +184,9 @@ def _tables(
     group = PointGroup(symbol)
     if source.is_file():
         if fit_glob != "*" or test_glob:
-            raise ValueError(f"fit --format table: expected a folder for --fit and --test, got {str(source)!r}. Name it.")
+            raise ValueError(
+                f"fit --format table: expected a folder for --fit and --test, got {str(source)!r}. Name it."
+            )
         return [read_tables([source], group, units, columns), None]
     found: list[Any] = []
     testing = sorted(path for path in source.glob(test_glob) if path.is_file()) if test_glob else []
@@ -236,9 +240,7 @@ def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: s
     refuse_unread(click.get_current_context(), tuple(n for n in names if n not in read), f"{source.name!r}")
     if tables:
         if units is None:
-            raise ValueError(
-                "classes: expected --units for tables, got none. They do not say it; pass --units Pa."
-            )
+            raise ValueError("classes: expected --units for tables, got none. They do not say it; pass --units Pa.")
         data = _tables(source, units, None, "-1", "*", None)[0]
     else:
         options = {"reference": reference_cell, "skip": _numbers(skip_frames)} if xyz else {}

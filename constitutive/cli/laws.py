@@ -48,11 +48,14 @@ def show(law: Path, as_json: bool) -> None:
 
     found = load(law)
     lines = [f"{found!r}", f"  {found.group.seen_by_strain}"]
-    lines += [f"  {key}: {_short(value)}" for key, value in found.metadata.get("fit", {}).items() if value not in ([], None)]
+    figures = {key: _short(value) for key, value in found.metadata.get("fit", {}).items() if value not in ([], None)}
+    lines += [
+        f"  {text}" if text.startswith(key.replace("_", " ")) else f"  {key}: {text}" for key, text in figures.items()
+    ]
     constants = _constants(found)
     for order, values in constants.items():
         if order == "3" and not any(values.values()):
-            lines.append("  no elastic constants of order 3: its stress is linear in strain")
+            lines.append("  no elastic constants of order 3: all are zero")
             continue
         lines.append(f"  elastic constants of order {order}, {found.units}:")
         lines += _columns([f"{name} {value:.{1 if order == '2' else 0}f}" for name, value in values.items()])
