@@ -53,7 +53,7 @@ def check_residual(residual: Any, u: Any, materials: Sequence[QuadratureMaterial
     listed = [material.stress for material in materials]
     forgotten = [
         stress
-        for stress in residual.coefficients()
+        for stress in residual.coefficients() or ()
         if STRESSES.get(stress) is u and not any(stress is s for s in listed)
     ]
     if forgotten:
