@@ -76,6 +76,20 @@ def data(file):
     return StrainData.read(file(frames_of(conventional())), reference=conventional())
 
 
+def test_the_edge_of_a_cube_and_the_last_newline(file):
+    path = file(frames_of(conventional()))
+    number, text = StrainData.read(path, reference=EDGE), StrainData.read(path, reference=str(EDGE))
+    np.testing.assert_array_equal(number.strain, text.strain)
+    with pytest.raises(ValueError, match="of positive volume"):
+        StrainData.read(path, reference=-EDGE)
+    whole = path.read_bytes()
+    path.write_bytes(whole.rstrip(b"\n"))
+    with pytest.raises(ValueError, match="where it is whole add a newline: echo >> frames.extxyz"):
+        StrainData.read(path, reference=EDGE)
+    path.write_bytes(path.read_bytes() + b"\n")  # what that command does
+    np.testing.assert_array_equal(StrainData.read(path, reference=EDGE).stress, number.stress)
+
+
 def test_second_piola_kirchhoff_from_cauchy(data):
     """S = J F⁻¹ σ F⁻ᵀ, W = (U − U₀)/V₀, and 1 eV/Å³ = 160.21766 GPa, against the formulas written out."""
     assert EV_PER_A3 == pytest.approx(160.21766, abs=1e-5)
