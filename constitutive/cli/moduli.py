@@ -64,7 +64,7 @@ def moduli(
     orientations). Stiffness in GPa.
 
     \b
-    constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2" --plot rock.png
+    constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2"
     constitutive moduli grains.dream3d --phase copper.law -o aggregate.law
 
     STRUCTURE is .cif, POSCAR, .extxyz …: learned networks read the crystal itself; several give a table.
