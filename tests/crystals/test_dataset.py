@@ -717,6 +717,13 @@ def test_tables_that_are_refused(tmp_path):
         ("l.txt", "\n".join([*lines[:4], lines[4].rsplit(" ", 1)[0]]), "all of one length, got 18 in l.txt line 5"),
         ("m.txt", "1 2 3\n", "rows of at least 18 numbers, all of one length, got 3 in m.txt line 1"),
         ("n.txt", "", "expected rows of numbers, got none in n.txt"),
+        ("semicolons.csv", ";".join(["0.5"] * 19) + "\n", "Part columns by commas or spaces"),
+        # otherwise 38 columns, of which the first eighteen are read
+        (
+            "decimal.txt",
+            " ".join(["1,5"] * 19) + "\n",
+            "got both in decimal.txt line 1. Write numbers with a decimal point",
+        ),
     ):
         (tmp_path / name).write_text(text)
         cases.append((tmp_path / name, fault))
