@@ -251,7 +251,7 @@ def _checked_metadata(metadata: Any) -> dict[str, Any]:
     fit = metadata.get("fit", {}) if isinstance(metadata, dict) else None
     if not isinstance(fit, dict):
         raise TypeError(f"metadata {_short(metadata)}")
-    for key in ("training_states", "held_out_stress_error"):
+    for key in ("training_states", "held_out_stress_error", "cross_validated_stress_error"):
         if isinstance(fit.get(key, 0), bool) or not isinstance(fit.get(key, 0), (int, float)):
             raise TypeError(f"{key} {_short(fit[key])}")
     return metadata

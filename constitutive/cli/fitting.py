@@ -101,6 +101,8 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
         say(str(validation))
     checkpoint = target.with_name(f".{target.name}.progress")
     law = fit_law(data, seed=seed, test=test, elliptic_box=elliptic_box, polyconvex=polyconvex, checkpoint=checkpoint)
+    if validation is not None:
+        law.metadata["fit"]["cross_validated_stress_error"] = validation.law
     law.save(target)
     if report is not None:
         from ..report import write_report

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read, write
 from click.testing import CliRunner
 
 from constitutive import PolynomialLaw
@@ -161,6 +162,21 @@ class TestRealData:
         code, text, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "-o", law)
         assert code == 0, error
         assert "clamped-ion" in text and "held-out error" in text and "mismatch" in text
+        assert "cross-validated" not in run("audit", law, "--states", "20")[1]
+
+    def test_the_error_of_few_states_stays_with_the_law(self, tmp_path: Path) -> None:
+        """Four states hold none out; what their folds showed is all that is known of the law's error."""
+        frames, law = str(tmp_path / "four.extxyz"), str(tmp_path / "four.law")
+        write(frames, [read(SHARED / "silicon_dft_strained.extxyz", index=i) for i in (0, 14, 30, 50)])
+        code, text, error = run("fit", frames, "--reference-cell", "10.937456", "-o", law, "--json")
+        assert code == 0, error
+        known = json.loads(text)["cross_validation"]["stress_error"]
+        checks = {
+            check["name"]: check["value"]
+            for check in json.loads(run("audit", law, "--states", "20", "--json")[1])["checks"]
+        }
+        assert checks["cross-validated stress error, %"] == 100 * known
+        assert f"cross_validated_stress_error: {known:.4g}" in run("show", law)[1]
 
     def test_wrong_units_of_silicon_are_named(self) -> None:
         path = str(SHARED / "silicon_dft_strained.extxyz")
