@@ -217,7 +217,10 @@ class TestSignature:
         from_numpy, from_torch = self.law.response(strain), self.law.response(torch.from_numpy(strain))
         assert isinstance(from_numpy.stress, np.ndarray) and isinstance(from_torch.stress, torch.Tensor)
         assert np.array_equal(from_numpy.stress, from_torch.stress.numpy())
-        assert self.law.response(torch.from_numpy(strain).float()).stress.dtype == torch.float32
+        single = self.law.response(torch.from_numpy(strain).float())
+        assert {single.energy.dtype, single.stress.dtype, single.tangent.dtype, single.state.dtype} == {torch.float32}
+        assert single.status.dtype == from_torch.status.dtype == torch.int8
+        assert self.law.response(torch.from_numpy(strain), tangent=False).tangent is None
 
     def test_the_21_entries_are_the_upper_triangle_row_by_row(self) -> None:
         strain = sample_strains(0.08, 3, np.random.default_rng(0))
@@ -268,7 +271,41 @@ class TestSignature:
             SymmetricLaw("m-3m", order=9)
 
     def test_repr_says_constants_range_and_error(self) -> None:
-        assert repr(self.law).startswith("SymmetricLaw('m-3m', C11=") and "trained to |E| ≤ 0.08" in repr(self.law)
+        assert repr(self.law).startswith("SymmetricLaw('m-3m', C11=") and "trained to |E| ≤ 0.08)" in repr(self.law)
+        law = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6), max_strain=0.05)
+        law.metadata = {"kind": "relaxed-ion", "fit": {"training_states": 240, "held_out_stress_error": 0.00321}}
+        assert repr(law) == (
+            "PolynomialLaw('m-3m', C11=100.0 C12=0.0 C44=50.0 GPa, trained to |E| ≤ 0.05 on 240 states, "
+            "held-out error 0.32 %, relaxed-ion)"
+        )
+        law.metadata, law.max_strain = {"kind": "unknown"}, float("inf")
+        assert repr(law) == "PolynomialLaw('m-3m', C11=100.0 C12=0.0 C44=50.0 GPa)"
+
+    def test_what_is_not_said_has_its_usual_value(self) -> None:
+        assert SymmetricLaw("m-3m").config() == {
+            "point_group": "m-3m", "frame": np.eye(3).tolist(), "order": 4, "widths": [16, 16], "network": "invariants",
+            "measure": 1.0, "pinned": False, "saturated": True, "energy_scale": 1.0, "strain_scale": 0.05, "units": "GPa",
+            "max_strain": float("inf"), "strain_measure": "green_lagrange",
+        }  # fmt: skip
+        assert self.law.elastic_constants() == self.law.elastic_constants(2)
+        assert np.array_equal(self.law.stiffness(), self.law.stiffness(2))
+        assert np.array_equal(self.law.stiffness_voigt(), self.law.stiffness_voigt(2))
+
+    def test_degrees_belong_to_the_coefficients(self) -> None:
+        assert self.law.degrees.tolist() == [3] * 6 + [4] * 11
+        assert SymmetricLaw("m-3m", 2).degrees.shape == (0,)
+
+    def test_a_device_that_is_not_there_is_one_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def to(*_: object, **__: object) -> None:
+            raise RuntimeError("CUDA error: invalid device ordinal\nCUDA kernel errors might be reported elsewhere.\n")
+
+        monkeypatch.setattr(torch.nn.Module, "to", to)
+        with pytest.raises(ValueError) as caught:
+            self.law.to("cuda:7")
+        assert str(caught.value) == (
+            "SymmetricLaw.to: expected a device that is there, got cuda:7: CUDA error: invalid device ordinal. Stay on the "
+            "CPU."
+        )
 
 
 LAWS = [random_law(symbol, seed) for seed, symbol in enumerate(("-1", "-3m", "m-3m", "∞/m"))]
@@ -326,6 +363,16 @@ def test_what_an_orientation_must_be() -> None:
     law.response(strain, orientation=turns * (1.0 + 3e-9))
     for wrong in (turns * (1.0 + 1e-6), -turns, turns[:, ::-1], turns[:2], turns[:, :2], turns[0, :2], turns[None]):
         with pytest.raises(ValueError, match="orientation"):
+            law.response(strain, orientation=wrong)
+    # two rows that are orthonormal, and a third that is not all of their cross product
+    for i in range(3):
+        wrong = np.eye(3)
+        wrong[i, i] = 0.0
+        with pytest.raises(ValueError, match="expected proper rotations"):
+            law.response(strain, orientation=wrong)
+        wrong = turns.copy()
+        wrong[1, 2, i] = 0.0
+        with pytest.raises(ValueError, match="expected proper rotations"):
             law.response(strain, orientation=wrong)
     for k in range(3):
         for i in range(3):

@@ -10,7 +10,14 @@ from torch.func import grad, hessian, vmap
 from constitutive import SymmetricLaw, audit, load
 from constitutive.audit import sample_strains
 from constitutive.laws.strain_measure import StrainMeasure
-from constitutive.laws.symmetric_network import _volume_change, lattice_directions
+from constitutive.laws.symmetric_network import (
+    AveragedNetwork,
+    DirectionalNetwork,
+    InvariantNetwork,
+    NoNetwork,
+    _volume_change,
+    lattice_directions,
+)
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 
@@ -88,6 +95,36 @@ def test_directions_are_closed_under_the_group(symbol: str) -> None:
     assert nearness.max() < 1 - 1e-6
     # together they see all of a strain: their dyads span the six components
     assert np.linalg.matrix_rank(mandel.to_mandel(together[:, :, None] * together[:, None, :])) == 6
+
+
+@pytest.mark.parametrize("symbol", FINITE)
+def test_directions_are_those_of_the_lattice(symbol: str) -> None:
+    """A cube's edges, face and body diagonals; around a threefold or sixfold axis that axis, and every 30° in the basal
+    plane and at 45° to it. The group sorts them into orbits, and adds none."""
+    together = np.concatenate(lattice_directions(symbol))
+    if symbol.startswith(("-3", "6")):
+        height = np.sort(np.abs(together[:, 2]))
+        assert np.allclose(height, [0.0] * 6 + [0.5**0.5] * 12 + [1.0])
+        turned = np.degrees(np.arctan2(together[:, 1], together[:, 0]))[np.abs(together[:, 2]) < 0.9] / 30.0
+        assert np.allclose(turned, np.round(turned))
+    else:
+        whole = together / np.abs(together).max(axis=1)[:, None]
+        assert len(together) == 13 and np.allclose(np.abs(whole), np.round(np.abs(whole)))
+    sizes = {"m-3m": [3, 6, 4], "6/mmm": [1, 3, 3, 6, 6], "-1": [1] * 13}
+    if symbol in sizes:
+        assert [len(orbit) for orbit in lattice_directions(symbol)] == sizes[symbol]
+
+
+def test_a_form_is_the_network_of_its_name() -> None:
+    kinds = {
+        "invariants": InvariantNetwork, "average": AveragedNetwork, "directions": DirectionalNetwork, "none": NoNetwork,
+    }  # fmt: skip
+    for form, kind in kinds.items():
+        law = SymmetricLaw("m-3m", 2, (3,), network=form)
+        assert type(law.network) is kind
+        # what the group decides is calculated again and not kept: a law file holds what was learned
+        kept = set(law.state_dict()) - {name for name, _ in law.named_parameters()}
+        assert kept == ({"network.sizes"} if form == "invariants" else set())
 
 
 @pytest.mark.parametrize("measure", [1.0, 0.5, 0.0, -1.0])
