@@ -26,6 +26,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds of CPU after which a test is too slow to be asked about a mutant.
 SLOW = 4
+#: Most cases of one test, spread over them: others run other groups through the same lines.
+CASES = 6
 Lines = dict[str, list[int]]
 
 
@@ -124,7 +126,7 @@ class _Measuring:
         ]  # fmt: skip
         gc.collect()
         gc.freeze()
-        for item in session.items:
+        for item in _spread(session.items):
             entry = self.files[Path(item.path).relative_to(ROOT).as_posix()]
             ended, found = in_child(lambda item=item: self._run(item), SLOW)
             if ended and found["passed"]:
@@ -147,6 +149,18 @@ class _Measuring:
             "seconds": time.process_time() - start,
             "lines": lines,
         }
+
+
+def _spread(items: list[Any]) -> list[Any]:
+    """At most `CASES` cases of each test, the first, the last and what lies between at equal distances."""
+    cases: dict[str, list[Any]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.split("[")[0], []).append(item)
+    return [
+        some[place]
+        for some in cases.values()
+        for place in sorted({round(k * (len(some) - 1) / (CASES - 1)) for k in range(CASES)})
+    ]
 
 
 def _hash(*paths: str) -> str:
