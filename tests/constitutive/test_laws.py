@@ -8,7 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, audit, first_piola
+from constitutive import (
+    INVALID,
+    OK,
+    OUT_OF_RANGE,
+    InternalVariableLaw,
+    Law,
+    LogarithmicStrainLaw,
+    NeoHookeanLaw,
+    PolyconvexLaw,
+    PolynomialLaw,
+    SymmetricLaw,
+    VonMisesLaw,
+    audit,
+    first_piola,
+)
 from constitutive.audit import outside_rotation, relative_errors, sample_strains
 from constitutive.laws.network import ScalarNetwork
 from constitutive.laws.polynomial import higher_order_polynomials
@@ -404,6 +418,44 @@ def test_orders_and_scales_that_are_refused() -> None:
         SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=measure)
     with pytest.raises(ValueError, match="1 for small strain"):
         SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=0.0, strain_measure="small")
+
+
+def test_ranges_and_measures_that_are_refused() -> None:
+    for largest in (0.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="expected max_strain > 0"):
+            SymmetricLaw("m-3m", 2, (1,), max_strain=largest)
+    with pytest.raises(ValueError, match="'green_lagrange' or 'small', got 'hencky'"):
+        SymmetricLaw("m-3m", 2, (1,), strain_measure="hencky")
+    for mu, lam in ((0.0, 1.0), (-1.0, 3.0), (3.0, -2.0), (3.0, -2.1), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="expected μ > 0 and λ > −2μ/3"):
+            NeoHookeanLaw(mu, lam)
+    assert NeoHookeanLaw(3.0, -1.99).stiffness()[0, 0] == pytest.approx(4.01)
+
+
+ISOTROPIC = 50.0 * np.outer(mandel.IDENTITY, mandel.IDENTITY) + 80.0 * np.eye(6)
+
+
+@pytest.mark.parametrize(("law", "left_out"), [
+    (NeoHookeanLaw(1.0, 2.0), {"units": "GPa"}),
+    (PolynomialLaw(PointGroup("mmm"), 3, ISOTROPIC),
+     {"units": "GPa", "max_strain": float("inf"), "strain_measure": "green_lagrange"}),
+    (PolyconvexLaw("m-3m"), {"widths": [8, 8], "network": "directions", "strict": 1e-3, "energy_scale": 1.0,
+     "strain_scale": 0.05, "units": "GPa", "max_strain": float("inf")}),
+    (VonMisesLaw(70.0, 0.3, 0.1), {"kinematic": 0.0, "isotropic": 0.0, "saturation": 0.0, "saturation_rate": 0.0,
+     "units": "GPa", "max_strain": float("inf")}),
+    (InternalVariableLaw("m-3m", ISOTROPIC, 0.1, kinematic=1.0), {"isotropic": 0.0, "saturation": 0.0,
+     "saturation_rate": 0.0, "viscosity": 0.0, "forms": 2, "seed": 0, "units": "GPa", "max_strain": float("inf")}),
+    (LogarithmicStrainLaw(VonMisesLaw(70.0, 0.3, 0.1)), {"max_strain": float("inf")}),
+], ids=lambda item: type(item).__name__)  # fmt: skip
+def test_a_configuration_says_what_was_left_out_and_gives_the_law_back(law: Law, left_out: dict[str, object]) -> None:
+    config = law.config()
+    assert {name: config[name] for name in left_out} == left_out
+    again = type(law).from_config(config)
+    assert again.config() == config and again.group == law.group
+    again.load_state_dict(law.state_dict())
+    strain = sample_strains(0.002, 10, np.random.default_rng(0))
+    ours, theirs = (one.stress_and_tangent(strain) for one in (law, again))
+    assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[1], theirs[1])
 
 
 def test_initial_weights_have_the_spread_of_glorot() -> None:

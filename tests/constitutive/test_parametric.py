@@ -267,3 +267,56 @@ def test_law_file(tmp_path, referred: bool) -> None:
 def test_monomials_are_counted() -> None:
     assert input_powers(1, 3).tolist() == [[0], [1], [2], [3]]
     assert len(input_powers(2, 2)) == 6 and input_powers(2, 2)[0].tolist() == [0, 0]
+
+
+def test_orders_degrees_and_ranges_at_their_borders() -> None:
+    one, span = ("temperature",), [(200.0, 800.0)]
+    for order in (1, 7):
+        with pytest.raises(ValueError, match=f"expected an order from 2 to 6, got {order}"):
+            ParametricLaw("m-3m", one, span, order)
+    for degree in (-1, 9):
+        with pytest.raises(ValueError, match=f"from 0 to 8, got {degree}"):
+            ParametricLaw("m-3m", one, span, 2, degree)
+    assert ParametricLaw("m-3m", one, span, 2, 8).monomials(torch.tensor([[800.0]])).tolist() == [[1.0] * 9]
+    assert ParametricLaw("m-3m", one, span, 6, 0).coefficients.shape[0] == 1
+    law = ParametricLaw("m-3m", one, span)
+    assert (law.order, law.degree, law.units, law.max_strain) == (3, 1, "GPa", float("inf"))
+    for names, ends in (((), []), (("a", "a"), [(0, 1), (0, 1)])):
+        with pytest.raises(ValueError, match="expected different names"):
+            ParametricLaw("m-3m", names, ends)
+    for ends in ((200.0, 800.0), [(800.0, 200.0)], [(200.0, float("inf"))], [(200.0, 800.0), (0.0, 1.0)], [(5.0, 5.0)]):
+        with pytest.raises(ValueError, match="expected input_range with a smallest and a larger largest"):
+            ParametricLaw("m-3m", one, ends)
+    # the scaled input runs from −1 to 1, and a rounding beyond its ends is still inside
+    assert law.monomials(torch.tensor([[200.0], [500.0], [800.0]])).tolist() == [[1, -1], [1, 0], [1, 1]]
+    at = 500.0 + 300.0 * np.array([-1 - 1e-7, -1 - 1e-10, -1.0, 1.0, 1 + 1e-10, 1 + 1e-7])
+    status = law.response(np.zeros((6, 6)), inputs=at).status
+    assert status.tolist() == [OUT_OF_RANGE, OK, OK, OK, OK, OUT_OF_RANGE]
+
+
+def test_one_value_or_several() -> None:
+    law = random_parametric("-3m")
+    rows = random_inputs(law, 3)
+    strain = states(law, 3)[0][:3]
+    assert law.free_strain(rows).shape == (3, 6) and law.free_strain(rows[0]).shape == (6,)
+    assert np.array_equal(law.free_strain(rows)[1], law.free_strain(rows[1]))
+    assert law.expansion(rows).shape == (3, 2, 3, 3) and law.expansion(rows[0]).shape == (2, 3, 3)
+    for place, step in enumerate((1e-2, 1e-5)):
+        # sym(∂U/∂θ U⁻¹), U from E_θ = ½ (U² − 1)
+        above, below, here = (
+            mandel.right_stretch(law.free_strain(rows + sign * step * np.eye(2)[place])) for sign in (1, -1, 0)
+        )
+        rate = (above - below) / (2 * step) @ np.linalg.inv(here)
+        expected = 0.5 * (rate + np.swapaxes(rate, 1, 2))
+        assert np.abs(law.expansion(rows)[:, place] - expected).max() < 1e-6 * np.abs(expected).max()
+    turn = mandel_rotation(law.group.frame)
+    inside = law.elastic_strain(strain, rows)
+    for k in range(3):
+        assert np.allclose(law.elastic_strain(strain[k : k + 1], rows[k])[0], inside[k], atol=1e-15)
+    assert np.abs(inside @ turn - inside).max() > 1e-3  # the frame of the law is not the standard one
+    middle = law.input_range.mean(axis=1)
+    assert np.array_equal(law.stiffness(), law.stiffness(inputs=middle))
+    assert np.abs(law.stiffness() - law.stiffness(inputs=rows[0])).max() > 1e-3
+    for several in (law.at, law.referred_to):
+        with pytest.raises(ValueError, match="expected one value of"):
+            several(rows)
