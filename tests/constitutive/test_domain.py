@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, load
-from constitutive.laws.domain import Domain
+from constitutive.laws.domain import Domain, _features
 from crystals import PointGroup
 from crystals.atomistic import plan_strains
 from crystals.groups import LAUE_CLASSES
+from crystals.invariants import invariant_count
 from crystals.rotations import mandel_rotation, random_rotations
 
 GENERATOR = np.random.default_rng(0)
@@ -106,6 +107,71 @@ def test_a_law_answers_from_its_domain_and_keeps_it(tmp_path: Path) -> None:
     plain = NeoHookeanLaw(1.0, 1.0)
     plain.save(tmp_path / "b.law")
     assert load(tmp_path / "b.law").domain is None
+
+
+@pytest.mark.parametrize(
+    ("symbol", "features", "degree"), [("m-3m", 11, 3), ("4/m", 26, 3), ("mmm", 33, 2), ("-1", 84, 2)]
+)
+def test_degree_of_the_features_follows_the_number_of_states(symbol: str, features: int, degree: int) -> None:
+    """Degree 3 where there are at most 32 features and four distinct states for each, else 2."""
+    strain = np.random.default_rng(2).normal(size=(4 * features, 6))
+    group = PointGroup(symbol)
+    assert sum(invariant_count(symbol, d) for d in (1, 2, 3)) + 1 == features
+    for number, expected in ((4 * features, degree), (4 * features - 1, 2)):
+        domain = Domain.from_strains(group, strain[:number])
+        assert int(domain.exponents.sum(dim=1).max()) == expected
+    # a twin is no further state
+    twins = np.concatenate([strain[:-1], strain[:1] * (1 + 1e-9)])
+    assert int(Domain.from_strains(group, twins).exponents.sum(dim=1).max()) == 2
+
+
+@pytest.mark.parametrize("symbol", ["m-3m", "-3", "-1"])
+def test_the_limit_is_what_states_left_out_one_by_one_reach(symbol: str) -> None:
+    """Three times the score that one of a hundred has by the moment of all the others; and no strain reaches 1.01 times the
+    largest."""
+    group = PointGroup(symbol, FRAME)
+    strain = split(5)[0]
+    domain = Domain.from_strains(group, strain)
+    largest = np.linalg.norm(strain, axis=1).max()
+    degree = int(domain.exponents.sum(dim=1).max())
+    values = _features(group, degree)(strain @ mandel_rotation(group.frame.T).T / largest)
+    outer = values[:, :, None] * values[:, None, :]
+    ball = np.random.default_rng(7).normal(size=(20000, 6))
+    ball *= (np.random.default_rng(8).random(20000) ** (1 / 6) / np.linalg.norm(ball, axis=1))[:, None]
+    filled = _features(group, degree)(ball)
+    floor = 1e-5 * filled.T @ filled / len(filled)
+    left_out = [row @ np.linalg.solve((outer.sum(axis=0) - own) / len(values) + floor, row)
+                for row, own in zip(values, outer, strict=True)]  # fmt: skip
+    assert float(domain.limit) == pytest.approx(3.0 * np.quantile(left_out, 0.99), rel=1e-3)
+    for factor, share in ((1.0, 0.8), (10.0, 0.2)):  # size decides inside, the features far outside
+        far = _features(group, degree)(factor * strain @ mandel_rotation(group.frame.T).T / largest)
+        within = [row @ np.linalg.solve(outer.mean(axis=0) + floor, row) / float(domain.limit) for row in far]
+        size = (factor * np.linalg.norm(strain, axis=1) / largest / 1.01) ** 2
+        np.testing.assert_allclose(domain.score(factor * strain), np.maximum(within, size), rtol=1e-3)
+        assert (np.mean(size > within) > share) == (factor == 1.0)
+    assert domain.score(strain).max() < 1.0
+    torch.testing.assert_close(domain.score(torch.from_numpy(strain)), torch.from_numpy(domain.score(strain)))
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    good = Domain.from_strains(PointGroup("m-3m"), split(1)[0])
+    parts = {name: getattr(good, name) for name in ("turn", "whitening", "limit", "exponents")}
+    Domain(**parts)
+    rows = parts["exponents"]
+    far = rows.clone()
+    far[-1, 0] += 1
+    negative = rows.clone()
+    negative[-1, 0] -= 4
+    for wrong, message in (
+        ({"turn": torch.eye(5)}, "expected turn"), ({"whitening": parts["whitening"][:, 1:]}, "expected turn"),
+        ({"whitening": parts["whitening"][0]}, "expected turn"), ({"limit": torch.ones(1)}, "expected turn"),
+        ({"exponents": rows[:, :5]}, "expected turn"), ({"exponents": rows.double()}, "up to degree 3, got torch.float64"),
+        ({"exponents": far}, "up to degree 3, got torch.int64 up to 4"), ({"exponents": negative}, "up to degree 3"),
+        ({"exponents": rows.flip(0)}, "sorted by degree from 0"), ({"exponents": rows.flip(1).flip(0)}, "sorted by degree"),
+        ({"exponents": rows[[0, *range(2, len(rows)), 1]]}, "sorted by degree"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            Domain(**{**parts, **wrong})
 
 
 @pytest.mark.parametrize("strain", [np.zeros((20, 6)), np.zeros((3, 6)), np.full((20, 6), np.nan), np.ones((20, 3))])
