@@ -149,6 +149,8 @@ def test_the_limit_is_what_states_left_out_one_by_one_reach(symbol: str) -> None
         size = (factor * np.linalg.norm(strain, axis=1) / largest / 1.01) ** 2
         np.testing.assert_allclose(domain.score(factor * strain), np.maximum(within, size), rtol=1e-3)
         assert (np.mean(size > within) > share) == (factor == 1.0)
+    around = np.concatenate([strain * factor for factor in (0.9, 1.1, 1.3)])
+    assert np.array_equal(domain.contains(around), domain.score(around) <= 1.0)
     assert domain.score(strain).max() < 1.0
     torch.testing.assert_close(domain.score(torch.from_numpy(strain)), torch.from_numpy(domain.score(strain)))
 
@@ -194,10 +196,15 @@ def test_no_strain_within_the_safe_radius_is_outside(symbol: str, scattered: boo
     assert radius > (0.1 if scattered else 0.5)
     size = radius * np.linalg.norm(strain, axis=1).max()
     at = generator.normal(size=(20000, 6))
+    far = 1.0 if scattered else 1.0 / radius  # nearer, all strains of one size have one score
     for spread in (0.3, 0.1, 0.03, 0.01):
         at *= size / np.linalg.norm(at, axis=1)[:, None]
-        best = at[np.argsort(domain.score(at))[-100:]]
+        best = at[np.argsort(domain.score(at * far))[-100:]]
         at = np.concatenate([best, np.repeat(best, 100, axis=0) + spread * size * generator.normal(size=(10000, 6))])
     at *= size / np.linalg.norm(at, axis=1)[:, None]
     for scale in (0.2, 0.5, 0.8, 0.95, 1.0):
         assert domain.score(scale * at).max() <= 1.0
+    # nor is it timid: in the worst of these directions the domain ends not far beyond
+    larger = radius * np.arange(1.0, 1.2, 0.01)
+    ends = [domain.score(at * factor / radius).max() > 1.0 for factor in larger]
+    assert radius > 0.86 * larger[np.argmax(ends)] and any(ends)

@@ -453,6 +453,9 @@ def test_mistakes_are_named() -> None:
         law.electromechanical(np.zeros((2, 6)), np.zeros((2, 3), dtype=complex))
     with pytest.raises(ValueError, match="a field of shape"):
         first_piola_electromechanical(law, np.eye(3)[None], np.zeros((2, 3)))
+    for gradient in (np.eye(3), np.zeros((1, 3, 2)), np.zeros((1, 1, 3, 3)), np.zeros((3, 3, 3, 3))):
+        with pytest.raises(ValueError, match=r"expected F of shape \(n, 3, 3\)"):
+            first_piola_electromechanical(law, gradient, np.zeros((len(gradient), 3)))
     small = PiezoelectricLaw(
         PolynomialLaw(group, 2, np.eye(6), strain_measure="small"), piezoelectric=e, permittivity=QUARTZ_KAPPA
     )

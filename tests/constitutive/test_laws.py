@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import grad, hessian, vmap
 
 from constitutive import (
     INVALID,
@@ -26,6 +27,7 @@ from constitutive import (
 from constitutive.audit import outside_rotation, relative_errors, sample_strains
 from constitutive.laws.network import ScalarNetwork
 from constitutive.laws.polynomial import higher_order_polynomials
+from constitutive.laws.strain_measure import to_tensor
 from crystals import POINT_GROUPS, STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 
@@ -321,6 +323,13 @@ class TestSignature:
             "CPU."
         )
 
+        def silent(*_: object, **__: object) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(torch.nn.Module, "to", silent)
+        with pytest.raises(ValueError, match="got cuda:7: AssertionError. Stay on the CPU"):
+            self.law.to("cuda:7")
+
 
 LAWS = [random_law(symbol, seed) for seed, symbol in enumerate(("-1", "-3m", "m-3m", "∞/m"))]
 
@@ -397,6 +406,53 @@ def test_what_an_orientation_must_be() -> None:
             wrong[k, i] = -turns[k, i]
             with pytest.raises(ValueError, match="expected proper rotations"):
                 law.response(strain, orientation=wrong)
+
+
+def test_rotations_are_not_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick test of orientations lets all rotations pass, at any number of points; only the rest is looked at closely."""
+
+    def doubted(*_: object) -> None:
+        raise AssertionError("a rotation was doubted")
+
+    monkeypatch.setattr("constitutive.laws.law.check_rotation", doubted)
+    law, turns = LAWS[0], random_rotations(5000, np.random.default_rng(0))
+    for n in (0, 1, 2048, 2049, 5000):
+        law.response(np.zeros((n, 6)), orientation=turns[:n], tangent=False)
+    law.response(np.zeros((3, 6)), orientation=torch.from_numpy(turns[0]))
+    wrong = turns.copy()
+    wrong[4999] = -wrong[4999]
+    with pytest.raises(AssertionError, match="doubted"):
+        law.response(np.zeros((5000, 6)), orientation=wrong)
+
+
+def test_neo_hooke_from_its_formula() -> None:
+    """W of tr C and det C; stress and tangent by automatic differentiation."""
+    mu, lam = 40.0, 60.0
+    strain = sample_strains(0.2, 20, np.random.default_rng(0))
+
+    def energy(point: torch.Tensor) -> torch.Tensor:
+        right = torch.eye(3, dtype=torch.float64) + 2.0 * to_tensor(point)
+        log = 0.5 * torch.log(right[0] @ torch.linalg.cross(right[1], right[2]))  # det's own derivatives are too rough
+        return 0.5 * mu * (torch.trace(right) - 3.0 - 2.0 * log) + 0.5 * lam * log**2
+
+    answer, points = NeoHookeanLaw(mu, lam).response(strain), torch.from_numpy(strain)
+    np.testing.assert_allclose(answer.energy, [float(energy(point)) for point in points], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(answer.stress, vmap(grad(energy))(points), atol=1e-12)
+    np.testing.assert_allclose(mandel.unpack_upper(answer.tangent), vmap(hessian(energy))(points), atol=1e-11)
+
+
+def test_all_36_entries_of_a_tangent_are_a_matrix_row_by_row() -> None:
+    class Whole(NeoHookeanLaw):
+        tangent_entries = 36
+
+        def _evaluate(
+            self, strain: torch.Tensor, tangent: bool
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+            energy, stress, entries = super()._evaluate(strain, tangent)
+            return energy, stress, None if entries is None else torch.arange(36.0).double().expand(len(strain), 36)
+
+    matrix = Whole(40.0, 60.0).stress_and_tangent(np.zeros((5, 6)))[1]
+    assert np.array_equal(matrix, np.tile(np.arange(36.0).reshape(6, 6), (5, 1, 1)))
 
 
 def test_orders_and_scales_that_are_refused() -> None:

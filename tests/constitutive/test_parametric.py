@@ -18,6 +18,7 @@ from constitutive import (
     load,
 )
 from constitutive.audit import _orthonormal, relative_errors, sample_strains
+from constitutive.laws.exponential import symmetric_exponential
 from constitutive.laws.parametric import input_powers
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
@@ -262,6 +263,27 @@ def test_law_file(tmp_path, referred: bool) -> None:
     ours, theirs = law.response(strain, inputs=inputs), back.response(strain, inputs=inputs)
     assert np.array_equal(ours.stress, theirs.stress) and np.array_equal(ours.status, theirs.status)
     assert repr(back) == repr(law) and "temperature 200 … 800, composition 0 … 1" in repr(law)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-9, 0.3, 5.0, 19.0])
+@pytest.mark.parametrize("dimension", [3, 6])
+def test_exponential_of_symmetric_matrices(size: float, dimension: int) -> None:
+    """Against eigenvectors, each alone; positive definite; NaN where stiffnesses would differ by exp(20) and more."""
+    root = np.random.default_rng(dimension).normal(size=(8, dimension, dimension))
+    matrix = root + root.swapaxes(1, 2)
+    mean = np.trace(matrix, axis1=1, axis2=2)[:, None, None] / dimension * np.eye(dimension)
+    rest = matrix - mean
+    matrix = size * rest / np.linalg.norm(rest, axis=(1, 2))[:, None, None] + mean
+    values, vectors = np.linalg.eigh(matrix)
+    expected = np.einsum("nia,na,nja->nij", vectors, np.exp(values), vectors)
+    wild = matrix.copy()
+    wild[0, 0, 1] = wild[0, 1, 0] = 30.0
+    found = symmetric_exponential(torch.from_numpy(matrix)).numpy()
+    largest = np.abs(expected).max(axis=(1, 2))[:, None, None]
+    assert np.max(np.abs(found - expected) / largest) < 1e-13
+    assert np.array_equal(found, found.swapaxes(1, 2))
+    beside = symmetric_exponential(torch.from_numpy(wild)).numpy()
+    assert np.isnan(beside[0]).all() and np.array_equal(beside[1:], found[1:])
 
 
 def test_monomials_are_counted() -> None:
