@@ -161,6 +161,22 @@ def test_consistent_tangent_is_the_derivative(symbol: str, viscosity: float) -> 
     assert tangent_error(random_law(symbol, viscosity=viscosity)) < 1e-6
 
 
+@pytest.mark.parametrize("viscosity", [0.0, 1.0])
+def test_without_a_past_it_is_the_virgin_material_at_once(viscosity: float) -> None:
+    law = random_law("-3m", viscosity=viscosity)
+    strain = 3.0 * YIELD * np.random.default_rng(0).normal(size=(9, 6))
+    with torch.no_grad():
+        energy, stress, entries = law._evaluate(torch.from_numpy(strain), True)
+    assert entries is not None
+    answer = law.response(strain, np.zeros((9, 13)), dt=0.0)
+    for ours, theirs in zip((energy, stress, entries), answer[:3], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(law.stress_and_tangent(strain), (stress, mandel.unpack_upper(answer.tangent)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # what is viscous does not flow in no time
+    assert (np.abs(answer.state).max() == 0.0) == (viscosity > 0.0)
+
+
 @pytest.mark.parametrize("viscosity", [0.0, 0.5])
 @pytest.mark.parametrize("seed", range(3))
 def test_dissipation_is_never_negative(seed: int, viscosity: float) -> None:

@@ -137,6 +137,29 @@ def test_growth_has_no_value_slope_or_curvature_at_rest() -> None:
     assert law.response(squeezed).energy[0] > before + 1.0
 
 
+@pytest.mark.parametrize("symbol", ["-1", "mmm", "∞/mm", "m-3m"])
+def test_what_strictness_and_growth_add_is_known(symbol: str) -> None:
+    """q enters as q (tr E + f(J)), f(J) = 1 − J + s² (√(1 + (J − 1)²/s²) − 1), and g as g (J + 1/J − 2)²; both parameters by
+    their softplus."""
+    strain = sample_strains(0.3, 20, np.random.default_rng(0))
+    volume = np.sqrt(np.linalg.det(np.eye(3) + 2.0 * mandel.from_mandel(strain)))
+    of_q = strain[:, :3].sum(axis=1) + 1.0 - volume + 0.04 * (np.sqrt(1.0 + (volume - 1.0) ** 2 / 0.04) - 1.0)
+
+    def energy(strict: float, margin: float, growth: float) -> np.ndarray:
+        law = random_law(symbol, strict=strict)
+        with torch.no_grad():
+            law.margin.fill_(margin)
+            law.growth.fill_(growth)
+        return law.response(strain).energy / 100.0
+
+    start = energy(0.1, -1.0, -2.0)
+    softplus = np.logaddexp(0.0, [-2.0, -1.0, 0.5])
+    np.testing.assert_allclose(energy(0.4, -1.0, -2.0) - start, 0.3 * of_q, atol=1e-13)
+    np.testing.assert_allclose(energy(0.1, 0.5, -2.0) - start, (softplus[2] - softplus[1]) * of_q, atol=1e-13)
+    of_g = (volume + 1.0 / volume - 2.0) ** 2
+    np.testing.assert_allclose(energy(0.1, -1.0, 0.5) - start, (softplus[2] - softplus[0]) * of_g, atol=1e-13)
+
+
 @pytest.mark.parametrize(("symbol", "supergroup"), [("4/m", "4/mmm"), ("6/m", "6/mmm"), ("m-3", "m-3m"), ("-3", "-3m")])
 def test_a_class_is_told_from_its_supergroup(symbol: str, supergroup: str) -> None:
     law = PolyconvexLaw(symbol, (5, 5), strain_scale=0.2)
