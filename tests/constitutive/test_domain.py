@@ -120,6 +120,8 @@ def test_degree_of_the_features_follows_the_number_of_states(symbol: str, featur
     for number, expected in ((4 * features, degree), (4 * features - 1, 2)):
         domain = Domain.from_strains(group, strain[:number])
         assert int(domain.exponents.sum(dim=1).max()) == expected
+    # no fewer than the second, of however few states
+    assert int(Domain.from_strains(group, strain[:8]).exponents.sum(dim=1).max()) == 2
     # a twin is no further state
     twins = np.concatenate([strain[:-1], strain[:1] * (1 + 1e-9)])
     assert int(Domain.from_strains(group, twins).exponents.sum(dim=1).max()) == 2

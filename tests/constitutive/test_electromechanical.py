@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.constants import epsilon_0
 from torch.func import hessian, jacrev
 
 from constitutive import (
@@ -431,6 +432,18 @@ def test_mistakes_are_named() -> None:
         PiezoelectricLaw(base, piezoelectric=turned, permittivity=QUARTZ_KAPPA)
     with pytest.raises(ValueError, match="κ11 = 0.1, where the group's mean is 0.15"):
         PiezoelectricLaw(base, piezoelectric=e, permittivity=np.diag([0.1, 0.2, 0.3]))
+    for i, j in ((0, 2), (1, 2), (0, 1)):
+        slanted = QUARTZ_KAPPA.copy()
+        slanted[i, j] = slanted[j, i] = 1e-10 * slanted[2, 2]
+        rounded = PiezoelectricLaw(base, piezoelectric=e, permittivity=slanted).permittivity.numpy()
+        assert rounded[i, j] == rounded[j, i] == 0.0
+        slanted[i, j] = slanted[j, i] = 1e-8 * slanted[2, 2]
+        with pytest.raises(ValueError, match=f"κ{i + 1}{j + 1} = 4.103e-10, where the group's mean is 0"):
+            PiezoelectricLaw(base, piezoelectric=e, permittivity=slanted)
+    with pytest.raises(ValueError, match="expected a finite permittivity of shape"):
+        PiezoelectricLaw(base, piezoelectric=e, permittivity=np.full((3, 3), np.nan))
+    with pytest.raises(ValueError, match="expected a finite permittivity of shape"):
+        PiezoelectricLaw(base, piezoelectric=e, permittivity=np.ones((2, 3)))
     with pytest.raises(ValueError, match="give κ in nF/m"):
         PiezoelectricLaw(base, piezoelectric=e, permittivity=1e-9 * QUARTZ_KAPPA)
     PiezoelectricLaw(base, piezoelectric=e, permittivity=VACUUM_PERMITTIVITY * np.eye(3))
@@ -466,3 +479,4 @@ def test_mistakes_are_named() -> None:
 def test_the_permittivity_of_vacuum_in_the_units_of_the_law() -> None:
     """CODATA 2018: 8.8541878128e-12 F/m; C/m² over GV/m is 1e9 of it."""
     assert VACUUM_PERMITTIVITY == pytest.approx(8.854187812e-3, rel=1e-9)
+    assert VACUUM_PERMITTIVITY / epsilon_0 == pytest.approx(1e9, rel=1e-15)

@@ -115,6 +115,7 @@ def test_derivatives(symbol: str) -> None:
     assert relative_errors(law, strain, answer.stress - gradient, zero) < 1e-12
     tangent = torch.func.jacrev(stress)(points).permute(1, 0, 2).numpy()
     assert relative_errors(law, strain, zero, mandel.unpack_upper(answer.tangent) - tangent) < 1e-12
+    assert law.forward(points, at, which)[2] is None
     slopes = law.input_tangent(strain, inputs)
     for place, step in enumerate((1e-2, 1e-5)):
         shift = step * np.eye(2)[place]

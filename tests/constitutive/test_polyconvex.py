@@ -137,6 +137,18 @@ def test_growth_has_no_value_slope_or_curvature_at_rest() -> None:
     assert law.response(squeezed).energy[0] > before + 1.0
 
 
+@pytest.mark.parametrize("symbol", ["-1", "∞/mm", "m-3m", "∞∞m"])
+def test_what_networks_see_is_one_at_the_strain_scale(symbol: str) -> None:
+    """All stretches λ = 1 + s: areas grow by 2s, the volume by 3s, to first order, and each is seen as 1."""
+    for scale in (0.2, 1e-3):
+        law = PolyconvexLaw(symbol, strain_scale=scale)
+        along = torch.full((1, len(law.tensors)), 1.0 + scale, dtype=torch.float64)
+        seen = law._seen(along, along**2, along[:, 0] ** 3)
+        assert float((seen - 1.0).abs().max()) < 1.1 * scale
+        at_rest = torch.ones_like(along)
+        assert not law._seen(at_rest, at_rest, at_rest[:, 0]).any()
+
+
 @pytest.mark.parametrize("symbol", ["-1", "mmm", "∞/mm", "m-3m"])
 def test_what_strictness_and_growth_add_is_known(symbol: str) -> None:
     """q enters as q (tr E + f(J)), f(J) = 1 − J + s² (√(1 + (J − 1)²/s²) − 1), and g as g (J + 1/J − 2)²; both parameters by
