@@ -57,7 +57,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         [f"tests/constitutive/test_{name}.py" for name in (
             "laws", "symmetric_network", "saturation", "brugger", "guarantees", "domain", "polyconvex", "logarithmic",
             "internal_variables", "electromechanical", "parametric", "uncertainty", "storage", "evaluator",
-            "notebook", "exchange",
+            "notebook", "exchange", "audit",
         )],
     ),
 }  # fmt: skip

@@ -476,6 +476,31 @@ def test_mistakes_are_named() -> None:
         first_piola_electromechanical(small, np.eye(3)[None], np.zeros((1, 3)))
 
 
+def test_an_elastic_law_may_give_all_36_entries() -> None:
+    class Whole(NeoHookeanLaw):
+        tangent_entries = 36
+
+        def _evaluate(
+            self, strain: torch.Tensor, tangent: bool
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+            energy, stress, entries = super()._evaluate(strain, tangent)
+            return energy, stress, None if entries is None else mandel.unpack_upper(entries).reshape(-1, 36)
+
+    generator = np.random.default_rng(0)
+    gradient = np.eye(3) + 0.05 * generator.normal(size=(5, 3, 3))
+    field = 0.01 * generator.normal(size=(5, 3))
+    e = piezoelectric_from_constants(PointGroup("6mm"), {"e31": -0.5, "e33": 1.2, "e15": -0.4})
+    upper, whole = (
+        first_piola_electromechanical(
+            PiezoelectricLaw(
+                elastic(30.0, 60.0), piezoelectric=e, permittivity=0.1 * np.eye(3), group=PointGroup("6mm")
+            ), gradient, field, rotation_about([1, 2, 3], 0.5),
+        ) for elastic in (NeoHookeanLaw, Whole)
+    )  # fmt: skip
+    for ours, theirs in zip(whole, upper, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
 def test_the_permittivity_of_vacuum_in_the_units_of_the_law() -> None:
     """CODATA 2018: 8.8541878128e-12 F/m; C/m² over GV/m is 1e9 of it."""
     assert VACUUM_PERMITTIVITY == pytest.approx(8.854187812e-3, rel=1e-9)

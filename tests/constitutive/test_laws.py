@@ -294,6 +294,8 @@ class TestSignature:
             "PolynomialLaw('m-3m', C11=100.0 C12=0.0 C44=50.0 GPa, trained to |E| ≤ 0.05 on 240 states, "
             "held-out error 0.32 %, relaxed-ion)"
         )
+        law.metadata = {"kind": "virial stress"}
+        assert repr(law).endswith("trained to |E| ≤ 0.05, virial stress)")
         law.metadata, law.max_strain = {"kind": "unknown"}, float("inf")
         assert repr(law) == "PolynomialLaw('m-3m', C11=100.0 C12=0.0 C44=50.0 GPa)"
 
