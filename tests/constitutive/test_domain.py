@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,43 @@ def test_the_limit_is_what_states_left_out_one_by_one_reach(symbol: str) -> None
     torch.testing.assert_close(domain.score(torch.from_numpy(strain)), torch.from_numpy(domain.score(strain)))
 
 
+_FEATURES = {
+    "constant and size": ({(): 0.4, **{(i, i): 0.7 for i in range(6)}}, lambda r: (0.4 + 0.7 * r**2) ** 2),
+    "linear": ({(2,): 1.3}, lambda r: (1.3 * r) ** 2),
+    "linear and its like": (
+        {(4,): 0.5, **{(i, i, 4): 0.8 for i in range(6)}}, lambda r: (0.5 * r + 0.8 * r**3) ** 2,
+    ),
+    "quadratic": ({(0, 1): 2.0}, lambda r: 4.0 / 2.0 * 5.0 / 6.0 * r**4),
+    "cubic": ({(0, 1, 2): 3.0}, lambda r: 9.0 / 6.0 * 5.0 / 8.0 * r**6),
+    "linear and quadratic": (
+        {(5,): 1.0, (0, 1): 1.0}, lambda r: (r + (5.0 / 12.0) ** 0.5 * r**2) ** 2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _FEATURES)
+@pytest.mark.parametrize("end", [0.3, 0.6, 0.95])
+def test_bound_of_one_feature_in_closed_form(name: str, end: float) -> None:
+    """Of what depends on |x| alone, or is linear, the bound is the largest value; of a harmonic polynomial of degree 2 or 3 its
+    share 5/6 or 5/8 of Bombieri's norm. The radius ends where it reaches 95 % of the limit."""
+    terms, bound = _FEATURES[name]
+    rows = sorted(
+        {
+            tuple(places.count(i) for i in range(6))
+            for d in range(4)
+            for places in itertools.product(range(6), repeat=d)
+        },
+        key=lambda row: (sum(row), row),
+    )
+    whitening = np.zeros((1, len(rows)))
+    for places, factor in terms.items():
+        whitening[0, rows.index(tuple(places.count(i) for i in range(6)))] = factor
+    parts = torch.eye(6).double(), torch.from_numpy(whitening)
+    for share, expected in ((1.001, end), (0.999, end - 0.005)):
+        domain = Domain(*parts, torch.tensor(share * bound(end) / 0.95).double(), torch.tensor(rows))
+        assert domain.safe_radius() == pytest.approx(expected, abs=1e-9)
+
+
 def test_parts_that_do_not_fit_are_refused() -> None:
     good = Domain.from_strains(PointGroup("m-3m"), split(1)[0])
     parts = {name: getattr(good, name) for name in ("turn", "whitening", "limit", "exponents")}
@@ -173,6 +211,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         ({"exponents": far}, "up to degree 3, got torch.int64 up to 4"), ({"exponents": negative}, "up to degree 3"),
         ({"exponents": rows.flip(0)}, "sorted by degree from 0"), ({"exponents": rows.flip(1).flip(0)}, "sorted by degree"),
         ({"exponents": rows[[0, *range(2, len(rows)), 1]]}, "sorted by degree"),
+        ({"exponents": rows[:6], "whitening": parts["whitening"][:, :6]}, "sorted by degree from 0"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Domain(**{**parts, **wrong})

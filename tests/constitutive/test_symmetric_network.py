@@ -137,6 +137,29 @@ def test_order_one_takes_its_stiffness_from_the_network(measure: float) -> None:
         SymmetricLaw("m-3m", 1, pinned=True)
 
 
+@pytest.mark.parametrize("form", ["invariants", "average", "directions"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_law_is_what_its_formula_says(form: str, order: int) -> None:
+    """Of order 1: W / w = N(E) − N(0) − ∇N(0)·E, and the network gives C(0). From 2 on: ½ E·C₀·E and N beyond its second
+    order."""
+    law = SymmetricLaw(
+        "-3m", order, (4, 3), network=form, stiffness=70.0 * np.eye(6), saturated=False, energy_scale=50.0,
+        strain_scale=0.1, seed=3,
+    )  # fmt: skip
+    strain = torch.from_numpy(sample_strains(0.1, 20, np.random.default_rng(0)))
+    with torch.no_grad():
+        value = law.network.at(strain, False)[0]
+        start, slope, entries = law.network.at(torch.zeros(1, 6, dtype=torch.float64), True)
+    bent = mandel.unpack_upper(entries[0].numpy())
+    energy = value - start - strain @ slope[0]
+    stiffness = 50.0 * bent
+    if order == 2:
+        energy = energy + 0.5 * ((70.0 / 50.0 * strain - strain @ torch.from_numpy(bent)) * strain).sum(dim=1)
+        stiffness = 70.0 * np.eye(6)
+    np.testing.assert_allclose(law.response(strain).energy, 50.0 * energy, atol=1e-13)
+    np.testing.assert_allclose(law.stiffness(), stiffness, atol=1e-11)
+
+
 def test_measures_against_their_definition() -> None:
     strain = sample_strains(0.2, 200, np.random.default_rng(3))
     right = np.eye(3) + 2 * mandel.from_mandel(strain)
