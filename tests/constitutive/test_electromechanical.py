@@ -505,3 +505,9 @@ def test_the_permittivity_of_vacuum_in_the_units_of_the_law() -> None:
     """CODATA 2018: 8.8541878128e-12 F/m; C/m² over GV/m is 1e9 of it."""
     assert VACUUM_PERMITTIVITY == pytest.approx(8.854187812e-3, rel=1e-9)
     assert VACUUM_PERMITTIVITY / epsilon_0 == pytest.approx(1e9, rel=1e-15)
+    for units, size, field in (("Pa", 1.0, "V/m"), ("MPa", 1e6, "MV/m"), ("GPa", 1e9, "GV/m")):
+        base, vacuum = NeoHookeanLaw(1.0, 1.0, units=units), size * epsilon_0 * np.eye(3)
+        law = PiezoelectricLaw(base, piezoelectric=np.zeros((3, 6)), permittivity=vacuum)
+        assert law.field_units == field
+        with pytest.raises(ValueError, match="expected a permittivity of at least that of vacuum"):
+            PiezoelectricLaw(base, piezoelectric=np.zeros((3, 6)), permittivity=(1.0 - 1e-8) * vacuum)

@@ -302,6 +302,7 @@ def test_a_point_that_fails_is_flagged_and_the_others_do_not_notice(monkeypatch:
 
 def test_a_law_file_keeps_the_law(tmp_path: Path) -> None:
     for law in (random_law("-3m", viscosity=1.0), von_mises()):
+        assert set(law.state_dict()) == {name for name, _ in law.named_parameters()}  # the rest is calculated again
         law.save(tmp_path / "a.law")
         again = load(tmp_path / "a.law")
         strain, state = loaded(law, points=10)

@@ -409,6 +409,11 @@ def test_what_an_orientation_must_be() -> None:
         wrong[1, 2, i] = 0.0
         with pytest.raises(ValueError, match="expected proper rotations"):
             law.response(strain, orientation=wrong)
+    # the third is the cross product, and the two are no unit vectors or not orthogonal
+    a, b = turns[0, 0], turns[0, 1]
+    for first, second in ((a, (a + 2.0 * b) / 5**0.5), (1.001 * a, b), (a, 1.001 * b), (1.001 * a, b / 1.001)):
+        with pytest.raises(ValueError, match="expected proper rotations"):
+            law.response(strain, orientation=np.stack([first, second, np.cross(first, second)]))
     for k in range(3):
         for i in range(3):
             wrong = turns.copy()

@@ -258,6 +258,8 @@ def test_law_file(tmp_path, referred: bool) -> None:
     law = random_parametric("-3m")
     law = law.referred_to([400.0, 0.4]) if referred else law
     law.metadata = {"kind": "isothermal"}
+    # what the group decides is calculated again
+    assert set(law.state_dict()) == {"stretch", "log_stiffness", "coefficients", "reference"}
     law.save(tmp_path / "a.law")
     back = load(tmp_path / "a.law")
     strain, inputs = states(law, 30)

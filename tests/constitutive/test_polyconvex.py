@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, hessian, jacrev, vmap
 from constitutive import NeoHookeanLaw, PolyconvexLaw, audit, load
 from constitutive.audit import outside_rotation, sample_strains
 from constitutive.laws.convex_network import ConvexNetwork
+from constitutive.laws.strain_measure import to_tensor
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.moduli import smallest_acoustic_eigenvalue
 from crystals.rotations import random_rotations
@@ -172,6 +173,28 @@ def test_what_strictness_and_growth_add_is_known(symbol: str) -> None:
     np.testing.assert_allclose(energy(0.1, -1.0, 0.5) - start, (softplus[2] - softplus[0]) * of_g, atol=1e-13)
 
 
+@pytest.mark.parametrize("symbol", ["∞/mm", "4/mmm", "m-3m", "mmm", "-1"])
+def test_compensation_is_as_small_as_its_bound_allows(symbol: str) -> None:
+    """q 1 − T has no eigenvalue below `strict` + softplus(margin), and one there where T is spherical, or stretched along one
+    axis: the largest eigenvalue of such a deviator is √⅔ of its norm."""
+    reached = 0
+    for seed in range(12):
+        law = random_law(symbol, seed, 1.0, strict=0.2)
+        with torch.no_grad():
+            law.margin.fill_(-1.0)
+            rest = law._at_reference()
+            values = torch.linalg.eigvalsh(to_tensor(law._tension(rest))).numpy()
+        least = 0.2 + np.logaddexp(0.0, -1.0)
+        assert values[0] > least - 1e-12
+        if values[2] - values[1] < 1e-9:
+            reached += 1
+            assert values[0] < least + 1e-3
+            continue
+        deviator = values - values.mean()
+        assert values.mean() == pytest.approx(least + ((2 / 3) * (deviator @ deviator + 1e-6)) ** 0.5, rel=1e-12)
+    assert reached > 1 or symbol in ("mmm", "-1")
+
+
 @pytest.mark.parametrize(("symbol", "supergroup"), [("4/m", "4/mmm"), ("6/m", "6/mmm"), ("m-3", "m-3m"), ("-3", "-3m")])
 def test_a_class_is_told_from_its_supergroup(symbol: str, supergroup: str) -> None:
     law = PolyconvexLaw(symbol, (5, 5), strain_scale=0.2)
@@ -211,6 +234,7 @@ def test_law_file(symbol: str, network: str, tmp_path: Path) -> None:
     again = load(tmp_path / "a.law")
     strain = sample_strains(0.3, 20, np.random.default_rng(0))
     assert isinstance(again, PolyconvexLaw) and again.config() == law.config()
+    assert set(law.state_dict()) == {name for name, _ in law.named_parameters()}  # the rest is calculated again
     assert np.array_equal(again.response(strain).tangent, law.response(strain).tangent)
 
 
