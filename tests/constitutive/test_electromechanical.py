@@ -276,7 +276,9 @@ def test_free_quartz_strains_by_d_and_charges_by_d() -> None:
     clamped = law.electromechanical(np.zeros((1, 6)), field)
     free = -np.linalg.solve(stiffness, clamped.stress[0])
     assert largest(law.electromechanical(free[None], field).stress) < 1e-17
-    assert np.array_equal(law.electromechanical([[0.0] * 6], [[1e-3, 0.0, 0.0]]).stress, clamped.stress)  # lists will do
+    assert np.array_equal(
+        law.electromechanical([[0.0] * 6], [[1e-3, 0.0, 0.0]]).stress, clamped.stress
+    )  # lists will do
     voigt = mandel.strain_to_voigt(free)
     assert np.allclose(voigt[:2], [2.31e-6, -2.31e-6], rtol=2e-3)
     assert np.isclose(voigt[3], 0.727e-6, rtol=3e-3)

@@ -173,6 +173,8 @@ def test_without_a_past_it_is_the_virgin_material_at_once(viscosity: float) -> N
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(law.stress_and_tangent(strain), (stress, mandel.unpack_upper(answer.tangent)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    again = law.response(strain.tolist(), answer.state.tolist(), dt=0.0)  # lists will do
+    assert np.array_equal(again.stress, law.response(strain, answer.state, dt=0.0).stress)
     # what is viscous does not flow in no time
     assert (np.abs(answer.state).max() == 0.0) == (viscosity > 0.0)
 

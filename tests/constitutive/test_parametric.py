@@ -336,6 +336,9 @@ def test_one_value_or_several() -> None:
         assert np.abs(law.expansion(rows)[:, place] - expected).max() < 1e-6 * np.abs(expected).max()
     turn = mandel_rotation(law.group.frame)
     inside = law.elastic_strain(strain, rows)
+    # lists keep their digits
+    assert np.array_equal(law.elastic_strain(strain.tolist(), rows.tolist()), inside)
+    assert np.array_equal(law.input_tangent(strain.tolist(), rows.tolist()), law.input_tangent(strain, rows))
     for k in range(3):
         assert np.allclose(law.elastic_strain(strain[k : k + 1], rows[k])[0], inside[k], atol=1e-15)
     assert np.abs(inside @ turn - inside).max() > 1e-3  # the frame of the law is not the standard one
