@@ -234,7 +234,7 @@ def _check_size(config: Any, numbers: int) -> None:
         for key, value in config.items():
             if key == "widths" and isinstance(value, list):
                 wanted = sum(abs(a * b) for a, b in zip(value, value[1:], strict=False)) + sum(map(abs, value))
-            elif key == "forms":
+            elif key in ("forms", "members"):
                 wanted = value
             elif key == "input_names":
                 wanted = math.comb(len(value) + min(config.get("degree", 1), 8), len(value))

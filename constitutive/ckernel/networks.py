@@ -286,7 +286,7 @@ def directions(network: DirectionalNetwork) -> str:
 """
     start = 0
     for which, size in enumerate(network.sizes):
-        share = number(1.0 / size)
+        share = number(1.0 / (size * network.members))
         text += f"""    for (int direction = {start}; direction < {start + size}; direction++) {{
         const double *d = dyads + 6 * direction;
         v along = d[0] * x[0];

@@ -73,6 +73,7 @@ class Choice:
     measure: float = 1.0
     network: str = "invariants"
     widths: tuple[int, ...] = (8, 8)
+    members: int = 1
 
 
 class Shown(Protocol):

@@ -57,6 +57,8 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         Hidden layers of the network, or of each of its parts.
     network : str
         Form of the network: 'invariants', 'average', 'directions' (these two need a finite group), or 'none'.
+    members : int
+        Networks of the form 'directions' whose mean is taken.
     measure : float
         m of the strain measure, from 1 (Green–Lagrange) to −1.
     stiffness : (6, 6), optional
@@ -87,6 +89,7 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
         widths: tuple[int, ...] = (16, 16),
         *,
         network: str = "invariants",
+        members: int = 1,
         measure: float = 1.0,
         stiffness: np.ndarray | None = None,
         pinned: bool = False,
@@ -123,11 +126,11 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
             )
         self.order, self.pinned, self.measure = order, pinned, float(measure)
         self.energy_scale, self.strain_scale = float(energy_scale), float(strain_scale)
-        self.form = network
+        self.form, self.members = network, members
         self.saturated = saturated and order > 1 and network != "none"
         self._polynomials = higher_order_polynomials(group, order)
         self.higher = PolynomialMap(self._polynomials)
-        self.network = symmetric_network(network, group.laue.symbol, tuple(widths), self.strain_scale, seed)
+        self.network = symmetric_network(network, group.laue.symbol, tuple(widths), self.strain_scale, seed, members)
         self.coefficients = torch.nn.Parameter(torch.zeros(self.higher.count, dtype=torch.float64))
         self.register_buffer("basis", torch.from_numpy(stiffness_basis(group)), persistent=False)
         self.register_buffer("turn", frame_rotation(group), persistent=False)
@@ -145,7 +148,7 @@ class SymmetricLaw(PrecomputedLaw[Fixed]):
     def config(self) -> dict[str, Any]:
         return {
             "point_group": self.group.symbol, "frame": self.group.frame.tolist(), "order": self.order,
-            "widths": list(self.network.widths), "network": self.form,
+            "widths": list(self.network.widths), "network": self.form, "members": self.members,
             "measure": self.measure, "pinned": self.pinned, "saturated": self.saturated,
             "energy_scale": self.energy_scale,
             "strain_scale": self.strain_scale, "units": self.units, "max_strain": self.max_strain,

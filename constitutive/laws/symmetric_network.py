@@ -5,9 +5,9 @@ All of them are functions N(x) of x = E/s in the group's standard frame, smooth,
 - `InvariantNetwork`: N(I(x)), a network of the generators of the group's strain invariants.
 - `AveragedNetwork`: the mean of N(g x) over the proper rotations g of the Laue class (finite groups).
 - `DirectionalNetwork`: Σ_k mean_d φ_k(x_dd, b) over orbits k of lattice directions d, with the strain x_dd = d·x·d along d
-  and the change of volume b = (det(1 + 2E) − 1) / 2s. Bonds, struts and fibres are functions of their own stretch
-  (Cauchy; Carol, Jirásek and Bažant 2004, doi:10.1016/j.ijsolstr.2003.12.019, for the microplane form), and a function of
-  two variables extrapolates better than one of six (finite groups).
+  and the change of volume b = (det(1 + 2E) − 1) / 2s, or the mean of several such sums. Bonds, struts and fibres are
+  functions of their own stretch (Cauchy; Carol, Jirásek and Bažant 2004, doi:10.1016/j.ijsolstr.2003.12.019, for the
+  microplane form), and a function of two variables extrapolates better than one of six (finite groups).
 """
 
 from __future__ import annotations
@@ -39,10 +39,17 @@ class SymmetricNetwork(Protocol):
         ...
 
 
-def symmetric_network(form: str, symbol: str, widths: tuple[int, ...], scale: float, seed: int) -> torch.nn.Module:
+def symmetric_network(
+    form: str, symbol: str, widths: tuple[int, ...], scale: float, seed: int, members: int = 1
+) -> torch.nn.Module:
     """A network of the given form for a Laue class or limit group."""
     if form not in FORMS:
         raise ValueError(f"SymmetricLaw: expected network in {', '.join(FORMS)}, got {form!r}.")
+    if members < 1 or (members > 1 and form != "directions"):
+        raise ValueError(
+            f"SymmetricLaw: expected members of at least 1, and 1 but for network 'directions', got {members} for {form!r}. "
+            "Leave it out."
+        )
     if form == "none":
         return NoNetwork()
     if form == "invariants":
@@ -52,7 +59,9 @@ def symmetric_network(form: str, symbol: str, widths: tuple[int, ...], scale: fl
             f"SymmetricLaw: not supported: network {form!r} for {symbol}, whose rotations are infinitely many. "
             "Use network='invariants'."
         )
-    return (AveragedNetwork if form == "average" else DirectionalNetwork)(symbol, widths, scale, seed)
+    if form == "average":
+        return AveragedNetwork(symbol, widths, scale, seed)
+    return DirectionalNetwork(symbol, widths, scale, seed, members)
 
 
 class NoNetwork(torch.nn.Module):
@@ -173,15 +182,19 @@ def _volume_change() -> Polynomials:
 
 
 class DirectionalNetwork(torch.nn.Module):
-    """Σ_k mean_d φ_k(x_dd, b) over the orbits of `lattice_directions`, one network φ_k of two inputs for each orbit."""
+    """Σ_k mean_d φ_k(x_dd, b) over the orbits of `lattice_directions`, one network φ_k of two inputs for each orbit.
+
+    With several members the mean of as many such sums: `orbits` holds the φ_k of one after those of the other. Networks
+    that were fitted apart agree where the data say something and err apart where they do not.
+    """
 
     dyads: Tensor
     pairs: Tensor
 
-    def __init__(self, symbol: str, widths: tuple[int, ...], scale: float, seed: int) -> None:
+    def __init__(self, symbol: str, widths: tuple[int, ...], scale: float, seed: int, members: int = 1) -> None:
         super().__init__()
-        orbits = lattice_directions(symbol)
-        self.scale, self.widths = scale, tuple(widths)
+        orbits = lattice_directions(symbol) * members
+        self.scale, self.widths, self.members = scale, tuple(widths), members
         self.sizes = [len(orbit) for orbit in orbits]
         self.orbits = torch.nn.ModuleList(ScalarNetwork(2, widths, seed + 1000 * k) for k in range(len(orbits)))
         vectors = mandel.to_mandel(np.concatenate([np.einsum("di,dj->dij", orbit, orbit) for orbit in orbits]))
@@ -205,11 +218,11 @@ class DirectionalNetwork(torch.nn.Module):
             if tangent:
                 both = torch.eye(2, dtype=z.dtype, device=z.device).expand(n * size, 2, 2)
                 local, weight, hessian = network.curvature(z, both)
-                curvatures.append(hessian.reshape(n, size, 2, 2) / size)
+                curvatures.append(hessian.reshape(n, size, 2, 2) / (size * self.members))
             else:
                 local, weight = network.gradient(z)
-            weight = weight.reshape(n, size, 2) / size
-            value = value + local.reshape(n, size).sum(dim=1) / size
+            weight = weight.reshape(n, size, 2) / (size * self.members)
+            value = value + local.reshape(n, size).sum(dim=1) / (size * self.members)
             by_change = by_change + weight[:, :, 1].sum(dim=1)
             stretch_slopes.append(weight[:, :, 0])
             start += size

@@ -88,6 +88,10 @@ def test_c_is_torch_for_every_form(symbol: str, form: str) -> None:
     assert error(some_law(symbol, form, -1.0, order=2)) < 1e-13
 
 
+def test_c_is_torch_for_the_mean_of_members() -> None:
+    assert error(some_law("m-3m", "directions", order=2, members=3)) < 1e-13
+
+
 @pytest.mark.parametrize("widths", [(1,), (3, 17, 8)])
 def test_any_number_and_width_of_layers(widths: tuple[int, ...]) -> None:
     assert error(some_law("4/mmm", widths=widths, order=1)) < 1e-12  # at order 1 C(0) is a network's, and may be small

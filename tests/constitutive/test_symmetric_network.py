@@ -26,11 +26,11 @@ FORMS = [(symbol, form) for symbol in STRAIN_CLASSES for form in ("invariants", 
          if form == "invariants" or symbol in FINITE]  # fmt: skip
 
 
-def some_law(symbol: str, form: str, measure: float, order: int = 3) -> SymmetricLaw:
+def some_law(symbol: str, form: str, measure: float, order: int = 3, members: int = 1) -> SymmetricLaw:
     """A law of random weights in a turned frame."""
     frame = random_rotations(1, np.random.default_rng(5))[0]
     law = SymmetricLaw(
-        PointGroup(symbol, frame), order, (4, 3), network=form, measure=measure, stiffness=100.0 * np.eye(6),
+        PointGroup(symbol, frame), order, (4, 3), network=form, members=members, measure=measure, stiffness=100.0 * np.eye(6),
         energy_scale=100.0, strain_scale=0.1, max_strain=0.1, seed=2,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(7)
@@ -44,7 +44,8 @@ def some_law(symbol: str, form: str, measure: float, order: int = 3) -> Symmetri
 @pytest.mark.parametrize("measure", [1.0, 0.0, -1.0])
 @pytest.mark.parametrize(("symbol", "form"), FORMS)
 def test_exact_whatever_the_weights(symbol: str, form: str, measure: float) -> None:
-    law = some_law(symbol, form, measure)
+    # some of the directional networks with members
+    law = some_law(symbol, form, measure, members=2 if (form, measure) == ("directions", 0.0) else 1)
     strain = sample_strains(0.15, 40, np.random.default_rng(1))
     stress, tangent = law.stress_and_tangent(strain)
     size = np.linalg.norm(law.stiffness())
@@ -75,6 +76,39 @@ def test_a_rotation_outside_the_class_changes_the_stress(symbol: str, form: str)
     outside = mandel_rotation(law.group.frame @ rotation_about(np.array([0.3, 0.5, 0.8]), 0.61) @ law.group.frame.T)
     change = law.response(strain @ outside.T).stress - law.response(strain).stress @ outside.T
     assert np.abs(change).max() > 1e-3 * np.abs(law.response(strain).stress).max()
+
+
+def members_of(law: SymmetricLaw) -> list[SymmetricLaw]:
+    """Laws of the single members of a law's network."""
+    config = {**law.config(), "members": 1}
+    laws = [SymmetricLaw.from_config(config) for _ in range(law.members)]
+    orbits = len(law.network.orbits) // law.members
+    for k, one in enumerate(laws):
+        one.load_state_dict({
+            name: law.state_dict()[name.replace(f"orbits.{place}.", f"orbits.{place + k * orbits}.")]
+            for name in one.state_dict() for place in [int(name.split(".")[2]) if "orbits" in name else 0]
+        })  # fmt: skip
+        one.refresh()
+    return laws
+
+
+@pytest.mark.parametrize("symbol", ["m-3m", "-3m", "-1"])
+def test_members_are_averaged(symbol: str) -> None:
+    law = some_law(symbol, "directions", 0.0, members=3)
+    strain = sample_strains(0.1, 20, np.random.default_rng(2))
+    answers = [one.response(strain) for one in members_of(law)]
+    whole = law.response(strain)
+    for name in ("energy", "stress", "tangent"):
+        mean = np.mean([getattr(answer, name) for answer in answers], axis=0)
+        assert np.allclose(getattr(whole, name), mean, rtol=1e-12, atol=1e-12 * np.abs(mean).max())
+    assert np.abs(answers[0].stress - whole.stress).max() > 1e-3 * np.abs(whole.stress).max()
+
+
+def test_only_directional_networks_have_members() -> None:
+    with pytest.raises(ValueError, match="expected members of at least 1, and 1 but for network 'directions'"):
+        SymmetricLaw("m-3m", 3, members=2)
+    with pytest.raises(ValueError, match="expected members of at least 1"):
+        SymmetricLaw("m-3m", 3, network="directions", members=0)
 
 
 @pytest.mark.parametrize("form", ["average", "directions"])
@@ -190,9 +224,9 @@ def test_measures_against_their_definition() -> None:
         SymmetricLaw("m-3m", measure=0.0, strain_measure="small")
 
 
-@pytest.mark.parametrize("form", ["invariants", "average", "directions"])
-def test_law_file_keeps_form_and_measure(form: str, tmp_path: Path) -> None:
-    law = some_law("-3m", form, -1.0)
+@pytest.mark.parametrize(("form", "members"), [("invariants", 1), ("average", 1), ("directions", 3)])
+def test_law_file_keeps_form_and_measure(form: str, members: int, tmp_path: Path) -> None:
+    law = some_law("-3m", form, -1.0, members=members)
     law.save(tmp_path / "a.law")
     again = load(tmp_path / "a.law")
     strain = sample_strains(0.1, 30, np.random.default_rng(2))
