@@ -301,7 +301,7 @@ class TestSignature:
 
     def test_what_is_not_said_has_its_usual_value(self) -> None:
         assert SymmetricLaw("m-3m").config() == {
-            "point_group": "m-3m", "frame": np.eye(3).tolist(), "order": 4, "widths": [16, 16], "network": "invariants",
+            "point_group": "m-3m", "frame": np.eye(3).tolist(), "order": 4, "widths": [16, 16], "network": "invariants", "members": 1,
             "measure": 1.0, "pinned": False, "saturated": True, "energy_scale": 1.0, "strain_scale": 0.05, "units": "GPa",
             "max_strain": float("inf"), "strain_measure": "green_lagrange",
         }  # fmt: skip

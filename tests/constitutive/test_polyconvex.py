@@ -143,6 +143,10 @@ def test_what_networks_see_is_one_at_the_strain_scale(symbol: str) -> None:
     """All stretches λ = 1 + s: areas grow by 2s, the volume by 3s, to first order, and each is seen as 1."""
     for scale in (0.2, 1e-3):
         law = PolyconvexLaw(symbol, strain_scale=scale)
+        for network in law._parts():  # some stretches, the areas across them, and the volume, each once
+            stretches, areas, volume = np.split(network.places.numpy(), [network.places.shape[1] // 2, -1], axis=1)
+            assert np.array_equal(areas, stretches + len(law.tensors)) and stretches.max() < len(law.tensors)
+            assert volume.shape[1] == 1 and set(volume[:, 0]) == {2 * len(law.tensors)}
         along = torch.full((1, len(law.tensors)), 1.0 + scale, dtype=torch.float64)
         seen = law._seen(along, along**2, along[:, 0] ** 3)
         assert float((seen - 1.0).abs().max()) < 1.1 * scale
