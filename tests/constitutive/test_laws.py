@@ -468,8 +468,10 @@ def test_all_36_entries_of_a_tangent_are_a_matrix_row_by_row() -> None:
             energy, stress, entries = super()._evaluate(strain, tangent)
             return energy, stress, None if entries is None else torch.arange(36.0).double().expand(len(strain), 36)
 
-    matrix = Whole(40.0, 60.0).stress_and_tangent(np.zeros((5, 6)))[1]
-    assert np.array_equal(matrix, np.tile(np.arange(36.0).reshape(6, 6), (5, 1, 1)))
+    for strain in (np.zeros((5, 6)), torch.zeros(5, 6, dtype=torch.float64)):
+        matrix = Whole(40.0, 60.0).stress_and_tangent(strain)[1]
+        assert type(matrix) is type(strain)
+        assert np.array_equal(matrix, np.tile(np.arange(36.0).reshape(6, 6), (5, 1, 1)))
 
 
 def test_orders_and_scales_that_are_refused() -> None:
