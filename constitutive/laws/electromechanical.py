@@ -157,12 +157,14 @@ class PiezoelectricLaw(Law):
         as_numpy = not isinstance(strain, torch.Tensor)
         if as_numpy == isinstance(field, torch.Tensor):
             raise TypeError(f"{where}: expected strain and field both numpy or both torch. Convert one of them.")
+        if as_numpy:  # torch would round lists to float32
+            strain, field = np.asarray(strain), np.asarray(field)
         # torch.float32 strains: subtract in double precision, round once
         answer = self.response(strain if as_numpy else strain.to(torch.float64), tangent=tangent)
-        if tuple(field.shape if isinstance(field, torch.Tensor) else np.shape(field)) != (len(strain), 3):
-            raise ValueError(f"{where}: expected a field of shape {(len(strain), 3)}, got {tuple(np.shape(field))}.")
-        if as_numpy and np.asarray(field).dtype.kind not in "fiu":
-            raise TypeError(f"{where}: expected real fields, got dtype {np.asarray(field).dtype}. Pass floats.")
+        if tuple(field.shape) != (len(strain), 3):
+            raise ValueError(f"{where}: expected a field of shape {(len(strain), 3)}, got {tuple(field.shape)}.")
+        if as_numpy and field.dtype.kind not in "fiu":
+            raise TypeError(f"{where}: expected real fields, got dtype {field.dtype}. Pass floats.")
         energy, stress, status = (torch.as_tensor(a) for a in (answer.energy, answer.stress, answer.status))
         device = energy.device
         strains = torch.as_tensor(strain).to(device, torch.float64)

@@ -234,9 +234,9 @@ class Law(torch.nn.Module, ABC):
                 " One strain is strain[None, :]; tensors go through crystals.mandel.to_mandel."
             )
         given_inputs = self._inputs(where, inputs, len(points)).to(points.device)
-        if state is not None and tuple(state.shape) != (len(points), self.state_width):
+        if state is not None and tuple(np.shape(state)) != (len(points), self.state_width):
             raise ValueError(
-                f"{where}: expected state of shape {(len(points), self.state_width)}, got {tuple(state.shape)}."
+                f"{where}: expected state of shape {(len(points), self.state_width)}, got {tuple(np.shape(state))}."
             )
         if self.rate_dependent and dt is None:
             raise ValueError(

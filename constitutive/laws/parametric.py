@@ -311,7 +311,8 @@ class ParametricLaw(Law):
     def elastic_strain(self, strain: np.ndarray, inputs: Any) -> np.ndarray:
         """Strain E_law (n, 6) counted from the stress-free cell at the inputs, frame of the law, Mandel."""
         rows = self._inputs("ParametricLaw.elastic_strain", inputs, len(strain)).to(self.centre)
-        inside = self._pull(self._cell(rows), torch.arange(len(strain)), torch.as_tensor(strain).to(self.centre))
+        points = torch.as_tensor(strain, dtype=torch.float64).to(self.centre)
+        inside = self._pull(self._cell(rows), torch.arange(len(points)), points)
         return (inside if self.turn is None else inside @ self.turn).cpu().numpy()
 
     def free_strain(self, inputs: Any) -> np.ndarray:
@@ -347,7 +348,7 @@ class ParametricLaw(Law):
         Exact (forward-mode derivatives of the closed form); NaN at invalid points.
         """
         rows = self._inputs("ParametricLaw.input_tangent", inputs, len(strain)).to(self.centre)
-        points = torch.as_tensor(strain).to(self.centre)
+        points = torch.as_tensor(strain, dtype=torch.float64).to(self.centre)
         valid = self._status_at(points, rows) != INVALID
         points = torch.where(valid[:, None], points, torch.zeros_like(points))
         rows = torch.where(valid[:, None], rows, self.centre)

@@ -6,8 +6,8 @@
 Places of the code are drawn by seed, and at each one of cosmic-ray's operators (another number, comparison, arithmetic
 operator, boolean or sign; a loop that does nothing, a break for a continue). A change of annotations, or of the texts of
 errors, is no mutant.
-Each mutant runs in a process forked from one that has the libraries loaded and none of this project's modules. It is asked by
-the tests that run its line (`reached_lines`), one case of each before the second of any, those of its own test file and the
+Each mutant runs in a process forked from one that has the libraries loaded and none of the modules that it may change. It is
+asked by the tests that run its line (`reached_lines`), one case of each before the second of any, those of its own test file and the
 quickest first, until one fails, or until all have passed or have taken the budget: then it survived. A line that no test runs
 counts like any other. A mutant without end counts as noticed. Survivors are printed with their line, and with the reason where
 `surviving_mutants.txt` gives one. A run that was stopped goes on where it was.
@@ -57,6 +57,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         [f"tests/constitutive/test_{name}.py" for name in (
             "laws", "symmetric_network", "saturation", "brugger", "guarantees", "domain", "polyconvex", "logarithmic",
             "internal_variables", "electromechanical", "parametric", "uncertainty", "storage", "evaluator",
+            "notebook", "exchange", "audit",
         )],
     ),
 }  # fmt: skip
@@ -263,6 +264,25 @@ def load_libraries() -> None:
     gc.freeze()  # what lies still is not copied in each fork
 
 
+def warm(sources: list[str]) -> None:
+    """Import `crystals` once for mutants of other rooms, and find the invariants of all classes, on which most tests wait."""
+    if any(source.startswith("crystals/") for source in sources):
+        assert "crystals" not in sys.modules, "mutants of crystals come first"
+        return
+    for path in (ROOT / "crystals").rglob("*.py"):
+        if path.name != "__main__.py":
+            importlib.import_module(path.relative_to(ROOT).as_posix()[:-3].replace("/", ".").removesuffix(".__init__"))
+    from crystals import STRAIN_CLASSES
+    from crystals.invariants import invariant_polynomials, invariant_tensors, strain_invariants
+
+    for symbol in STRAIN_CLASSES:
+        strain_invariants(symbol)
+        for degree in (1, 2, 3, 4):
+            invariant_polynomials(symbol, degree)
+        invariant_tensors(symbol, 2)
+    gc.freeze()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=300)
@@ -277,6 +297,7 @@ def main() -> None:
     reasons = {tuple(row[:3]): row[3] for text in REASONS.read_text().splitlines() if len(row := text.split("\t")) == 4}
     for room in options.room or ROOMS:
         sources, files = ROOMS[room]
+        warm(sources)
         tests = Tests(files, sources, FOLDER / room)
         # a run that was stopped goes on; another asks first the test that noticed the mutant last time
         kept = FOLDER / room / "outcomes.json"

@@ -1,8 +1,7 @@
 """Which test runs which lines of the code, and how long it takes: measured once, kept in `out/` while neither changes.
 
-Each test runs in a process of its own, forked after all of them were collected and with the caches of functions emptied, so
-that it is seen to run what an earlier test would have computed for it. Needs coverage.py, which is no requirement of this
-project.
+Before each test the caches of the sources' functions are emptied, so that it is seen to run what an earlier test would have
+computed for it. Needs coverage.py, which is no requirement of this project.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds of CPU after which a test is too slow to be asked about a mutant.
 SLOW = 4
+#: Most cases of one test, spread over them: others run other groups through the same lines.
+CASES = 6
 Lines = dict[str, list[int]]
 
 
@@ -118,35 +119,51 @@ class _Measuring:
         return found
 
     def pytest_runtestloop(self, session: Any) -> bool:
-        self.caches = [
+        modules = {source[:-3].replace("/", ".") for source in self.sources}
+        caches = [
             found for found in gc.get_objects()
-            if isinstance(found, functools._lru_cache_wrapper) and found.__module__.split(".")[0] in ("crystals", "constitutive")
+            if isinstance(found, functools._lru_cache_wrapper) and found.__module__ in modules
         ]  # fmt: skip
         gc.collect()
         gc.freeze()
-        for item in session.items:
+        signal.signal(signal.SIGPROF, _too_slow)
+        for item in _spread(session.items):
+            for cache in caches:
+                cache.cache_clear()
             entry = self.files[Path(item.path).relative_to(ROOT).as_posix()]
-            ended, found = in_child(lambda item=item: self._run(item), SLOW)
-            if ended and found["passed"]:
-                entry["tests"][item.nodeid] = {"seconds": found["seconds"], "lines": found["lines"]}
+            passed, seconds, lines = self._run(item)
+            if passed:
+                entry["tests"][item.nodeid] = {"seconds": seconds, "lines": lines}
             else:
-                entry["left out"].append(f"{item.nodeid}: {'failed' if ended else 'too slow'}")
+                entry["left out"].append(item.nodeid)
         return True
 
-    def _run(self, item: Any) -> dict[str, Any]:
+    def _run(self, item: Any) -> tuple[bool, float, Lines]:
         from _pytest.runner import runtestprotocol
 
-        for cache in self.caches:
-            cache.cache_clear()
         lines: Lines = {}
         start = time.process_time()
         with _recorded(self.sources, lines):
+            signal.setitimer(signal.ITIMER_PROF, SLOW)
             reports = runtestprotocol(item, nextitem=None, log=False)
-        return {
-            "passed": not any(report.failed for report in reports),
-            "seconds": time.process_time() - start,
-            "lines": lines,
-        }
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        return not any(report.failed for report in reports), time.process_time() - start, lines
+
+
+def _too_slow(*_: object) -> None:
+    raise TimeoutError(f"more than {SLOW} s")
+
+
+def _spread(items: list[Any]) -> list[Any]:
+    """At most `CASES` cases of each test, the first, the last and what lies between at equal distances."""
+    cases: dict[str, list[Any]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.split("[")[0], []).append(item)
+    return [
+        some[place]
+        for some in cases.values()
+        for place in sorted({round(k * (len(some) - 1) / (CASES - 1)) for k in range(CASES)})
+    ]
 
 
 def _hash(*paths: str) -> str:

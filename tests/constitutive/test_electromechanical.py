@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.constants import epsilon_0
 from torch.func import hessian, jacrev
 
 from constitutive import (
@@ -275,6 +276,9 @@ def test_free_quartz_strains_by_d_and_charges_by_d() -> None:
     clamped = law.electromechanical(np.zeros((1, 6)), field)
     free = -np.linalg.solve(stiffness, clamped.stress[0])
     assert largest(law.electromechanical(free[None], field).stress) < 1e-17
+    assert np.array_equal(
+        law.electromechanical([[0.0] * 6], [[1e-3, 0.0, 0.0]]).stress, clamped.stress
+    )  # lists will do
     voigt = mandel.strain_to_voigt(free)
     assert np.allclose(voigt[:2], [2.31e-6, -2.31e-6], rtol=2e-3)
     assert np.isclose(voigt[3], 0.727e-6, rtol=3e-3)
@@ -431,6 +435,18 @@ def test_mistakes_are_named() -> None:
         PiezoelectricLaw(base, piezoelectric=turned, permittivity=QUARTZ_KAPPA)
     with pytest.raises(ValueError, match="κ11 = 0.1, where the group's mean is 0.15"):
         PiezoelectricLaw(base, piezoelectric=e, permittivity=np.diag([0.1, 0.2, 0.3]))
+    for i, j in ((0, 2), (1, 2), (0, 1)):
+        slanted = QUARTZ_KAPPA.copy()
+        slanted[i, j] = slanted[j, i] = 1e-10 * slanted[2, 2]
+        rounded = PiezoelectricLaw(base, piezoelectric=e, permittivity=slanted).permittivity.numpy()
+        assert rounded[i, j] == rounded[j, i] == 0.0
+        slanted[i, j] = slanted[j, i] = 1e-8 * slanted[2, 2]
+        with pytest.raises(ValueError, match=f"κ{i + 1}{j + 1} = 4.103e-10, where the group's mean is 0"):
+            PiezoelectricLaw(base, piezoelectric=e, permittivity=slanted)
+    with pytest.raises(ValueError, match="expected a finite permittivity of shape"):
+        PiezoelectricLaw(base, piezoelectric=e, permittivity=np.full((3, 3), np.nan))
+    with pytest.raises(ValueError, match="expected a finite permittivity of shape"):
+        PiezoelectricLaw(base, piezoelectric=e, permittivity=np.ones((2, 3)))
     with pytest.raises(ValueError, match="give κ in nF/m"):
         PiezoelectricLaw(base, piezoelectric=e, permittivity=1e-9 * QUARTZ_KAPPA)
     PiezoelectricLaw(base, piezoelectric=e, permittivity=VACUUM_PERMITTIVITY * np.eye(3))
@@ -453,6 +469,9 @@ def test_mistakes_are_named() -> None:
         law.electromechanical(np.zeros((2, 6)), np.zeros((2, 3), dtype=complex))
     with pytest.raises(ValueError, match="a field of shape"):
         first_piola_electromechanical(law, np.eye(3)[None], np.zeros((2, 3)))
+    for gradient in (np.eye(3), np.zeros((1, 3, 2)), np.zeros((1, 1, 3, 3)), np.zeros((3, 3, 3, 3))):
+        with pytest.raises(ValueError, match=r"expected F of shape \(n, 3, 3\)"):
+            first_piola_electromechanical(law, gradient, np.zeros((len(gradient), 3)))
     small = PiezoelectricLaw(
         PolynomialLaw(group, 2, np.eye(6), strain_measure="small"), piezoelectric=e, permittivity=QUARTZ_KAPPA
     )
@@ -460,6 +479,38 @@ def test_mistakes_are_named() -> None:
         first_piola_electromechanical(small, np.eye(3)[None], np.zeros((1, 3)))
 
 
+def test_an_elastic_law_may_give_all_36_entries() -> None:
+    class Whole(NeoHookeanLaw):
+        tangent_entries = 36
+
+        def _evaluate(
+            self, strain: torch.Tensor, tangent: bool
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+            energy, stress, entries = super()._evaluate(strain, tangent)
+            return energy, stress, None if entries is None else mandel.unpack_upper(entries).reshape(-1, 36)
+
+    generator = np.random.default_rng(0)
+    gradient = np.eye(3) + 0.05 * generator.normal(size=(5, 3, 3))
+    field = 0.01 * generator.normal(size=(5, 3))
+    e = piezoelectric_from_constants(PointGroup("6mm"), {"e31": -0.5, "e33": 1.2, "e15": -0.4})
+    upper, whole = (
+        first_piola_electromechanical(
+            PiezoelectricLaw(
+                elastic(30.0, 60.0), piezoelectric=e, permittivity=0.1 * np.eye(3), group=PointGroup("6mm")
+            ), gradient, field, rotation_about([1, 2, 3], 0.5),
+        ) for elastic in (NeoHookeanLaw, Whole)
+    )  # fmt: skip
+    for ours, theirs in zip(whole, upper, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
 def test_the_permittivity_of_vacuum_in_the_units_of_the_law() -> None:
     """CODATA 2018: 8.8541878128e-12 F/m; C/m² over GV/m is 1e9 of it."""
     assert VACUUM_PERMITTIVITY == pytest.approx(8.854187812e-3, rel=1e-9)
+    assert VACUUM_PERMITTIVITY / epsilon_0 == pytest.approx(1e9, rel=1e-15)
+    for units, size, field in (("Pa", 1.0, "V/m"), ("MPa", 1e6, "MV/m"), ("GPa", 1e9, "GV/m")):
+        base, vacuum = NeoHookeanLaw(1.0, 1.0, units=units), size * epsilon_0 * np.eye(3)
+        law = PiezoelectricLaw(base, piezoelectric=np.zeros((3, 6)), permittivity=vacuum)
+        assert law.field_units == field
+        with pytest.raises(ValueError, match="expected a permittivity of at least that of vacuum"):
+            PiezoelectricLaw(base, piezoelectric=np.zeros((3, 6)), permittivity=(1.0 - 1e-8) * vacuum)

@@ -161,6 +161,24 @@ def test_consistent_tangent_is_the_derivative(symbol: str, viscosity: float) -> 
     assert tangent_error(random_law(symbol, viscosity=viscosity)) < 1e-6
 
 
+@pytest.mark.parametrize("viscosity", [0.0, 1.0])
+def test_without_a_past_it_is_the_virgin_material_at_once(viscosity: float) -> None:
+    law = random_law("-3m", viscosity=viscosity)
+    strain = 3.0 * YIELD * np.random.default_rng(0).normal(size=(9, 6))
+    with torch.no_grad():
+        energy, stress, entries = law._evaluate(torch.from_numpy(strain), True)
+    assert entries is not None
+    answer = law.response(strain, np.zeros((9, 13)), dt=0.0)
+    for ours, theirs in zip((energy, stress, entries), answer[:3], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(law.stress_and_tangent(strain), (stress, mandel.unpack_upper(answer.tangent)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    again = law.response(strain.tolist(), answer.state.tolist(), dt=0.0)  # lists will do
+    assert np.array_equal(again.stress, law.response(strain, answer.state, dt=0.0).stress)
+    # what is viscous does not flow in no time
+    assert (np.abs(answer.state).max() == 0.0) == (viscosity > 0.0)
+
+
 @pytest.mark.parametrize("viscosity", [0.0, 0.5])
 @pytest.mark.parametrize("seed", range(3))
 def test_dissipation_is_never_negative(seed: int, viscosity: float) -> None:
@@ -286,6 +304,7 @@ def test_a_point_that_fails_is_flagged_and_the_others_do_not_notice(monkeypatch:
 
 def test_a_law_file_keeps_the_law(tmp_path: Path) -> None:
     for law in (random_law("-3m", viscosity=1.0), von_mises()):
+        assert set(law.state_dict()) == {name for name, _ in law.named_parameters()}  # the rest is calculated again
         law.save(tmp_path / "a.law")
         again = load(tmp_path / "a.law")
         strain, state = loaded(law, points=10)
@@ -394,3 +413,72 @@ class TestFit:
         ):
             with pytest.raises(ValueError, match=expected):
                 call()
+
+
+def test_constants_that_are_refused() -> None:
+    """Each at its border: what has no sense, or would soften."""
+    infinite, unknown = float("inf"), float("nan")
+    for young, poisson, strength in (
+        (0.0, 0.3, 0.1), (-1.0, 0.3, 0.1), (70.0, 0.5, 0.1), (70.0, -1.0, 0.1), (70.0, 0.3, 0.0), (70.0, 0.3, -0.1),
+        (unknown, 0.3, 0.1), (70.0, unknown, 0.1), (70.0, 0.3, unknown),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="expected young > 0, −1 < poisson < ½ and yield_stress > 0"):
+            VonMisesLaw(young, poisson, strength)
+    for poisson in (-0.99, 0.0, 0.49):
+        stiffness = VonMisesLaw(70.0, poisson, 0.1).stiffness()
+        compliance = np.linalg.inv(stiffness)
+        assert compliance[0, 0] == pytest.approx(1 / 70.0) and compliance[0, 1] == pytest.approx(-poisson / 70.0)
+    for name in ("kinematic", "isotropic", "saturation", "saturation_rate"):
+        for value in (-1e-9, infinite, unknown):
+            with pytest.raises(ValueError, match="expected finite hardening constants ≥ 0"):
+                VonMisesLaw(70.0, 0.3, 0.1, **{name: value})
+    stiffness = von_mises().stiffness()
+    for strength, kinematic in ((0.0, 1.0), (-0.1, 1.0), (infinite, 1.0), (0.1, -1.0), (0.1, infinite), (0.1, unknown)):
+        with pytest.raises(ValueError, match="expected yield_stress > 0 and kinematic > 0"):
+            InternalVariableLaw("isotropic", stiffness, strength, kinematic=kinematic)
+    for name in ("isotropic", "saturation", "saturation_rate", "viscosity"):
+        for value in (-1e-9, infinite, unknown):
+            with pytest.raises(ValueError, match="Not supported: softening"):
+                InternalVariableLaw("isotropic", stiffness, 0.1, kinematic=1.0, **{name: value})
+    with pytest.raises(ValueError, match="expected forms ≥ 1, got 0"):
+        InternalVariableLaw("isotropic", stiffness, 0.1, kinematic=1.0, forms=0)
+    with pytest.raises(ValueError, match=r"expected stiffness of shape \(6, 6\)"):
+        InternalVariableLaw("isotropic", np.eye(3), 0.1, kinematic=1.0)
+
+
+def test_a_law_starts_as_it_was_told() -> None:
+    """Constants read back; the first form is von Mises with Prager's hardening, the others differ by seed; no rate without
+    viscosity."""
+    told = {"yield_stress": 0.1, "kinematic": 2.0, "isotropic": 1.0, "saturation": 0.05, "saturation_rate": 100.0}
+    law = as_internal_variables(viscosity=0.7)
+    assert law.constants() == pytest.approx({**told, "viscosity": 0.7}, rel=1e-12)
+    assert law.rate_dependent and not as_internal_variables().rate_dependent
+    plain = InternalVariableLaw("isotropic", von_mises().stiffness(), 0.1, kinematic=2.0)
+    rest = dict.fromkeys(("isotropic", "saturation", "saturation_rate", "viscosity"), 0.0)
+    assert plain.constants() == pytest.approx({"yield_stress": 0.1, "kinematic": 2.0, **rest}, abs=0.0, rel=1e-12)
+    assert len(plain.weights) == 2 and not plain.rate_dependent
+    made = [InternalVariableLaw("m-3m", np.eye(6), 0.1, kinematic=2.0, forms=3, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(made[0].weights, made[1].weights)
+    assert torch.equal(made[0].weights[0], made[2].weights[0])
+    assert not torch.isclose(made[0].weights[1:], made[2].weights[1:]).any()
+    with torch.no_grad():
+        form = made[0].material().forms[0].numpy()
+    deviator = np.eye(6) - np.outer(mandel.IDENTITY, mandel.IDENTITY) / 3.0
+    np.testing.assert_allclose(form, 1.5**0.5 * np.hstack([deviator, deviator]), atol=1e-14)
+
+
+def test_normalised_parameters_measure_yield_along_the_first_axis() -> None:
+    law = random_law("4/mmm", viscosity=0.2)
+    law.normalise()
+    uniaxial_stress = torch.zeros(1, 12, dtype=torch.float64)
+    uniaxial_stress[0, 0] = 3.0
+    with torch.no_grad():
+        assert float(module.equivalent(law.material(), uniaxial_stress)[0]) == pytest.approx(3.0, rel=1e-12)
+        sizes = torch.linalg.vector_norm(law.weights, dim=(0, 2))
+    assert float(sizes[0]) == pytest.approx(float(sizes[1]), rel=1e-12)
+    # without back stress there is nothing to measure it by, and nothing is changed
+    with torch.no_grad():
+        law.weights[:, 1] = 0.0
+    before = law.weights.detach().clone(), law.roots.detach().clone()
+    law.normalise()
+    assert torch.equal(law.weights, before[0]) and torch.equal(law.roots, before[1])

@@ -7,11 +7,27 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import grad, hessian, vmap
 
-from constitutive import INVALID, OK, OUT_OF_RANGE, NeoHookeanLaw, PolynomialLaw, SymmetricLaw, audit, first_piola
+from constitutive import (
+    INVALID,
+    OK,
+    OUT_OF_RANGE,
+    InternalVariableLaw,
+    Law,
+    LogarithmicStrainLaw,
+    NeoHookeanLaw,
+    PolyconvexLaw,
+    PolynomialLaw,
+    SymmetricLaw,
+    VonMisesLaw,
+    audit,
+    first_piola,
+)
 from constitutive.audit import outside_rotation, relative_errors, sample_strains
 from constitutive.laws.network import ScalarNetwork
 from constitutive.laws.polynomial import higher_order_polynomials
+from constitutive.laws.strain_measure import to_tensor
 from crystals import POINT_GROUPS, STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 
@@ -217,7 +233,10 @@ class TestSignature:
         from_numpy, from_torch = self.law.response(strain), self.law.response(torch.from_numpy(strain))
         assert isinstance(from_numpy.stress, np.ndarray) and isinstance(from_torch.stress, torch.Tensor)
         assert np.array_equal(from_numpy.stress, from_torch.stress.numpy())
-        assert self.law.response(torch.from_numpy(strain).float()).stress.dtype == torch.float32
+        single = self.law.response(torch.from_numpy(strain).float())
+        assert {single.energy.dtype, single.stress.dtype, single.tangent.dtype, single.state.dtype} == {torch.float32}
+        assert single.status.dtype == from_torch.status.dtype == torch.int8
+        assert self.law.response(torch.from_numpy(strain), tangent=False).tangent is None
 
     def test_the_21_entries_are_the_upper_triangle_row_by_row(self) -> None:
         strain = sample_strains(0.08, 3, np.random.default_rng(0))
@@ -268,7 +287,50 @@ class TestSignature:
             SymmetricLaw("m-3m", order=9)
 
     def test_repr_says_constants_range_and_error(self) -> None:
-        assert repr(self.law).startswith("SymmetricLaw('m-3m', C11=") and "trained to |E| ≤ 0.08" in repr(self.law)
+        assert repr(self.law).startswith("SymmetricLaw('m-3m', C11=") and "trained to |E| ≤ 0.08)" in repr(self.law)
+        law = PolynomialLaw(PointGroup("m-3m"), 2, 100.0 * np.eye(6), max_strain=0.05)
+        law.metadata = {"kind": "relaxed-ion", "fit": {"training_states": 240, "held_out_stress_error": 0.00321}}
+        assert repr(law) == (
+            "PolynomialLaw('m-3m', C11=100.0 C12=0.0 C44=50.0 GPa, trained to |E| ≤ 0.05 on 240 states, "
+            "held-out error 0.32 %, relaxed-ion)"
+        )
+        law.metadata = {"kind": "virial stress"}
+        assert repr(law).endswith("trained to |E| ≤ 0.05, virial stress)")
+        law.metadata, law.max_strain = {"kind": "unknown"}, float("inf")
+        assert repr(law) == "PolynomialLaw('m-3m', C11=100.0 C12=0.0 C44=50.0 GPa)"
+
+    def test_what_is_not_said_has_its_usual_value(self) -> None:
+        assert SymmetricLaw("m-3m").config() == {
+            "point_group": "m-3m", "frame": np.eye(3).tolist(), "order": 4, "widths": [16, 16], "network": "invariants", "members": 1,
+            "measure": 1.0, "pinned": False, "saturated": True, "energy_scale": 1.0, "strain_scale": 0.05, "units": "GPa",
+            "max_strain": float("inf"), "strain_measure": "green_lagrange",
+        }  # fmt: skip
+        assert self.law.elastic_constants() == self.law.elastic_constants(2)
+        assert np.array_equal(self.law.stiffness(), self.law.stiffness(2))
+        assert np.array_equal(self.law.stiffness_voigt(), self.law.stiffness_voigt(2))
+
+    def test_degrees_belong_to_the_coefficients(self) -> None:
+        assert self.law.degrees.tolist() == [3] * 6 + [4] * 11
+        assert SymmetricLaw("m-3m", 2).degrees.shape == (0,)
+
+    def test_a_device_that_is_not_there_is_one_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def to(*_: object, **__: object) -> None:
+            raise RuntimeError("CUDA error: invalid device ordinal\nCUDA kernel errors might be reported elsewhere.\n")
+
+        monkeypatch.setattr(torch.nn.Module, "to", to)
+        with pytest.raises(ValueError) as caught:
+            self.law.to("cuda:7")
+        assert str(caught.value) == (
+            "SymmetricLaw.to: expected a device that is there, got cuda:7: CUDA error: invalid device ordinal. Stay on the "
+            "CPU."
+        )
+
+        def silent(*_: object, **__: object) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(torch.nn.Module, "to", silent)
+        with pytest.raises(ValueError, match="got cuda:7: AssertionError. Stay on the CPU"):
+            self.law.to("cuda:7")
 
 
 LAWS = [random_law(symbol, seed) for seed, symbol in enumerate(("-1", "-3m", "m-3m", "∞/m"))]
@@ -294,6 +356,16 @@ def test_any_strain_and_its_image_under_the_group(law, strain, place) -> None:
     if np.linalg.norm(strain[3:]) > 0.03:
         outside = mandel_rotation(rotation_about(np.array([0.3, -0.5, 0.8]), 0.7))
         assert np.abs(law.response((outside @ strain)[None]).stress - one.stress @ outside.T).max() > 1e-6 * scale
+
+
+SMALL = SymmetricLaw("m-3m", 3, (3,), strain_measure="small")
+
+
+def test_a_small_strain_law_knows_no_collapse() -> None:
+    """1 + 2E may be singular, or less: no stretch is asked for."""
+    strain = np.outer([-0.5, -1.0, 0.5], np.eye(6)[0])
+    answer = SMALL.response(strain)
+    assert set(answer.status) == {OK} and all(np.isfinite(part).all() for part in answer)
 
 
 @pytest.mark.parametrize("largest", [0.05, 1.2])
@@ -327,6 +399,21 @@ def test_what_an_orientation_must_be() -> None:
     for wrong in (turns * (1.0 + 1e-6), -turns, turns[:, ::-1], turns[:2], turns[:, :2], turns[0, :2], turns[None]):
         with pytest.raises(ValueError, match="orientation"):
             law.response(strain, orientation=wrong)
+    # two rows that are orthonormal, and a third that is not all of their cross product
+    for i in range(3):
+        wrong = np.eye(3)
+        wrong[i, i] = 0.0
+        with pytest.raises(ValueError, match="expected proper rotations"):
+            law.response(strain, orientation=wrong)
+        wrong = turns.copy()
+        wrong[1, 2, i] = 0.0
+        with pytest.raises(ValueError, match="expected proper rotations"):
+            law.response(strain, orientation=wrong)
+    # the third is the cross product, and the two are no unit vectors or not orthogonal
+    a, b = turns[0, 0], turns[0, 1]
+    for first, second in ((a, (a + 2.0 * b) / 5**0.5), (1.001 * a, b), (a, 1.001 * b), (1.001 * a, b / 1.001)):
+        with pytest.raises(ValueError, match="expected proper rotations"):
+            law.response(strain, orientation=np.stack([first, second, np.cross(first, second)]))
     for k in range(3):
         for i in range(3):
             wrong = turns.copy()
@@ -336,6 +423,55 @@ def test_what_an_orientation_must_be() -> None:
             wrong[k, i] = -turns[k, i]
             with pytest.raises(ValueError, match="expected proper rotations"):
                 law.response(strain, orientation=wrong)
+
+
+def test_rotations_are_not_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick test of orientations lets all rotations pass, at any number of points; only the rest is looked at closely."""
+
+    def doubted(*_: object) -> None:
+        raise AssertionError("a rotation was doubted")
+
+    monkeypatch.setattr("constitutive.laws.law.check_rotation", doubted)
+    law, turns = LAWS[0], random_rotations(5000, np.random.default_rng(0))
+    for n in (0, 1, 2048, 2049, 5000):
+        law.response(np.zeros((n, 6)), orientation=turns[:n], tangent=False)
+    law.response(np.zeros((3, 6)), orientation=torch.from_numpy(turns[0]))
+    wrong = turns.copy()
+    wrong[4999] = -wrong[4999]
+    with pytest.raises(AssertionError, match="doubted"):
+        law.response(np.zeros((5000, 6)), orientation=wrong)
+
+
+def test_neo_hooke_from_its_formula() -> None:
+    """W of tr C and det C; stress and tangent by automatic differentiation."""
+    mu, lam = 40.0, 60.0
+    strain = sample_strains(0.2, 20, np.random.default_rng(0))
+
+    def energy(point: torch.Tensor) -> torch.Tensor:
+        right = torch.eye(3, dtype=torch.float64) + 2.0 * to_tensor(point)
+        log = 0.5 * torch.log(right[0] @ torch.linalg.cross(right[1], right[2]))  # det's own derivatives are too rough
+        return 0.5 * mu * (torch.trace(right) - 3.0 - 2.0 * log) + 0.5 * lam * log**2
+
+    answer, points = NeoHookeanLaw(mu, lam).response(strain), torch.from_numpy(strain)
+    np.testing.assert_allclose(answer.energy, [float(energy(point)) for point in points], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(answer.stress, vmap(grad(energy))(points), atol=1e-12)
+    np.testing.assert_allclose(mandel.unpack_upper(answer.tangent), vmap(hessian(energy))(points), atol=1e-11)
+
+
+def test_all_36_entries_of_a_tangent_are_a_matrix_row_by_row() -> None:
+    class Whole(NeoHookeanLaw):
+        tangent_entries = 36
+
+        def _evaluate(
+            self, strain: torch.Tensor, tangent: bool
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+            energy, stress, entries = super()._evaluate(strain, tangent)
+            return energy, stress, None if entries is None else torch.arange(36.0).double().expand(len(strain), 36)
+
+    for strain in (np.zeros((5, 6)), torch.zeros(5, 6, dtype=torch.float64)):
+        matrix = Whole(40.0, 60.0).stress_and_tangent(strain)[1]
+        assert type(matrix) is type(strain)
+        assert np.array_equal(matrix, np.tile(np.arange(36.0).reshape(6, 6), (5, 1, 1)))
 
 
 def test_orders_and_scales_that_are_refused() -> None:
@@ -357,6 +493,44 @@ def test_orders_and_scales_that_are_refused() -> None:
         SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=measure)
     with pytest.raises(ValueError, match="1 for small strain"):
         SymmetricLaw("m-3m", 2, (1,), stiffness=stiffness, measure=0.0, strain_measure="small")
+
+
+def test_ranges_and_measures_that_are_refused() -> None:
+    for largest in (0.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="expected max_strain > 0"):
+            SymmetricLaw("m-3m", 2, (1,), max_strain=largest)
+    with pytest.raises(ValueError, match="'green_lagrange' or 'small', got 'hencky'"):
+        SymmetricLaw("m-3m", 2, (1,), strain_measure="hencky")
+    for mu, lam in ((0.0, 1.0), (-1.0, 3.0), (3.0, -2.0), (3.0, -2.1), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="expected μ > 0 and λ > −2μ/3"):
+            NeoHookeanLaw(mu, lam)
+    assert NeoHookeanLaw(3.0, -1.99).stiffness()[0, 0] == pytest.approx(4.01)
+
+
+ISOTROPIC = 50.0 * np.outer(mandel.IDENTITY, mandel.IDENTITY) + 80.0 * np.eye(6)
+
+
+@pytest.mark.parametrize(("law", "left_out"), [
+    (NeoHookeanLaw(1.0, 2.0), {"units": "GPa"}),
+    (PolynomialLaw(PointGroup("mmm"), 3, ISOTROPIC),
+     {"units": "GPa", "max_strain": float("inf"), "strain_measure": "green_lagrange"}),
+    (PolyconvexLaw("m-3m"), {"widths": [8, 8], "network": "directions", "strict": 1e-3, "energy_scale": 1.0,
+     "strain_scale": 0.05, "units": "GPa", "max_strain": float("inf")}),
+    (VonMisesLaw(70.0, 0.3, 0.1), {"kinematic": 0.0, "isotropic": 0.0, "saturation": 0.0, "saturation_rate": 0.0,
+     "units": "GPa", "max_strain": float("inf")}),
+    (InternalVariableLaw("m-3m", ISOTROPIC, 0.1, kinematic=1.0), {"isotropic": 0.0, "saturation": 0.0,
+     "saturation_rate": 0.0, "viscosity": 0.0, "forms": 2, "seed": 0, "units": "GPa", "max_strain": float("inf")}),
+    (LogarithmicStrainLaw(VonMisesLaw(70.0, 0.3, 0.1)), {"max_strain": float("inf")}),
+], ids=lambda item: type(item).__name__)  # fmt: skip
+def test_a_configuration_says_what_was_left_out_and_gives_the_law_back(law: Law, left_out: dict[str, object]) -> None:
+    config = law.config()
+    assert {name: config[name] for name in left_out} == left_out
+    again = type(law).from_config(config)
+    assert again.config() == config and again.group == law.group
+    again.load_state_dict(law.state_dict())
+    strain = sample_strains(0.002, 10, np.random.default_rng(0))
+    ours, theirs = (one.stress_and_tangent(strain) for one in (law, again))
+    assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[1], theirs[1])
 
 
 def test_initial_weights_have_the_spread_of_glorot() -> None:

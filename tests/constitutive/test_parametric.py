@@ -18,6 +18,7 @@ from constitutive import (
     load,
 )
 from constitutive.audit import _orthonormal, relative_errors, sample_strains
+from constitutive.laws.exponential import symmetric_exponential
 from constitutive.laws.parametric import input_powers
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
@@ -114,6 +115,7 @@ def test_derivatives(symbol: str) -> None:
     assert relative_errors(law, strain, answer.stress - gradient, zero) < 1e-12
     tangent = torch.func.jacrev(stress)(points).permute(1, 0, 2).numpy()
     assert relative_errors(law, strain, zero, mandel.unpack_upper(answer.tangent) - tangent) < 1e-12
+    assert law.forward(points, at, which)[2] is None
     slopes = law.input_tangent(strain, inputs)
     for place, step in enumerate((1e-2, 1e-5)):
         shift = step * np.eye(2)[place]
@@ -256,6 +258,8 @@ def test_law_file(tmp_path, referred: bool) -> None:
     law = random_parametric("-3m")
     law = law.referred_to([400.0, 0.4]) if referred else law
     law.metadata = {"kind": "isothermal"}
+    # what the group decides is calculated again
+    assert set(law.state_dict()) == {"stretch", "log_stiffness", "coefficients", "reference"}
     law.save(tmp_path / "a.law")
     back = load(tmp_path / "a.law")
     strain, inputs = states(law, 30)
@@ -264,6 +268,83 @@ def test_law_file(tmp_path, referred: bool) -> None:
     assert repr(back) == repr(law) and "temperature 200 … 800, composition 0 … 1" in repr(law)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-9, 0.3, 5.0, 19.0])
+@pytest.mark.parametrize("dimension", [3, 6])
+def test_exponential_of_symmetric_matrices(size: float, dimension: int) -> None:
+    """Against eigenvectors, each alone; positive definite; NaN where stiffnesses would differ by exp(20) and more."""
+    root = np.random.default_rng(dimension).normal(size=(8, dimension, dimension))
+    matrix = root + root.swapaxes(1, 2)
+    mean = np.trace(matrix, axis1=1, axis2=2)[:, None, None] / dimension * np.eye(dimension)
+    rest = matrix - mean
+    matrix = size * rest / np.linalg.norm(rest, axis=(1, 2))[:, None, None] + mean
+    values, vectors = np.linalg.eigh(matrix)
+    expected = np.einsum("nia,na,nja->nij", vectors, np.exp(values), vectors)
+    wild = matrix.copy()
+    wild[0, 0, 1] = wild[0, 1, 0] = 30.0
+    found = symmetric_exponential(torch.from_numpy(matrix)).numpy()
+    largest = np.abs(expected).max(axis=(1, 2))[:, None, None]
+    assert np.max(np.abs(found - expected) / largest) < 1e-13
+    assert np.array_equal(found, found.swapaxes(1, 2))
+    beside = symmetric_exponential(torch.from_numpy(wild)).numpy()
+    assert np.isnan(beside[0]).all() and np.array_equal(beside[1:], found[1:])
+
+
 def test_monomials_are_counted() -> None:
     assert input_powers(1, 3).tolist() == [[0], [1], [2], [3]]
     assert len(input_powers(2, 2)) == 6 and input_powers(2, 2)[0].tolist() == [0, 0]
+
+
+def test_orders_degrees_and_ranges_at_their_borders() -> None:
+    one, span = ("temperature",), [(200.0, 800.0)]
+    for order in (1, 7):
+        with pytest.raises(ValueError, match=f"expected an order from 2 to 6, got {order}"):
+            ParametricLaw("m-3m", one, span, order)
+    for degree in (-1, 9):
+        with pytest.raises(ValueError, match=f"from 0 to 8, got {degree}"):
+            ParametricLaw("m-3m", one, span, 2, degree)
+    assert ParametricLaw("m-3m", one, span, 2, 8).monomials(torch.tensor([[800.0]])).tolist() == [[1.0] * 9]
+    assert ParametricLaw("m-3m", one, span, 6, 0).coefficients.shape[0] == 1
+    law = ParametricLaw("m-3m", one, span)
+    assert (law.order, law.degree, law.units, law.max_strain) == (3, 1, "GPa", float("inf"))
+    for names, ends in (((), []), (("a", "a"), [(0, 1), (0, 1)])):
+        with pytest.raises(ValueError, match="expected different names"):
+            ParametricLaw("m-3m", names, ends)
+    for ends in ((200.0, 800.0), [(800.0, 200.0)], [(200.0, float("inf"))], [(200.0, 800.0), (0.0, 1.0)], [(5.0, 5.0)]):
+        with pytest.raises(ValueError, match="expected input_range with a smallest and a larger largest"):
+            ParametricLaw("m-3m", one, ends)
+    # the scaled input runs from −1 to 1, and a rounding beyond its ends is still inside
+    assert law.monomials(torch.tensor([[200.0], [500.0], [800.0]])).tolist() == [[1, -1], [1, 0], [1, 1]]
+    at = 500.0 + 300.0 * np.array([-1 - 1e-7, -1 - 1e-10, -1.0, 1.0, 1 + 1e-10, 1 + 1e-7])
+    status = law.response(np.zeros((6, 6)), inputs=at).status
+    assert status.tolist() == [OUT_OF_RANGE, OK, OK, OK, OK, OUT_OF_RANGE]
+
+
+def test_one_value_or_several() -> None:
+    law = random_parametric("-3m")
+    rows = random_inputs(law, 3)
+    strain = states(law, 3)[0][:3]
+    assert law.free_strain(rows).shape == (3, 6) and law.free_strain(rows[0]).shape == (6,)
+    assert np.array_equal(law.free_strain(rows)[1], law.free_strain(rows[1]))
+    assert law.expansion(rows).shape == (3, 2, 3, 3) and law.expansion(rows[0]).shape == (2, 3, 3)
+    for place, step in enumerate((1e-2, 1e-5)):
+        # sym(∂U/∂θ U⁻¹), U from E_θ = ½ (U² − 1)
+        above, below, here = (
+            mandel.right_stretch(law.free_strain(rows + sign * step * np.eye(2)[place])) for sign in (1, -1, 0)
+        )
+        rate = (above - below) / (2 * step) @ np.linalg.inv(here)
+        expected = 0.5 * (rate + np.swapaxes(rate, 1, 2))
+        assert np.abs(law.expansion(rows)[:, place] - expected).max() < 1e-6 * np.abs(expected).max()
+    turn = mandel_rotation(law.group.frame)
+    inside = law.elastic_strain(strain, rows)
+    # lists keep their digits
+    assert np.array_equal(law.elastic_strain(strain.tolist(), rows.tolist()), inside)
+    assert np.array_equal(law.input_tangent(strain.tolist(), rows.tolist()), law.input_tangent(strain, rows))
+    for k in range(3):
+        assert np.allclose(law.elastic_strain(strain[k : k + 1], rows[k])[0], inside[k], atol=1e-15)
+    assert np.abs(inside @ turn - inside).max() > 1e-3  # the frame of the law is not the standard one
+    middle = law.input_range.mean(axis=1)
+    assert np.array_equal(law.stiffness(), law.stiffness(inputs=middle))
+    assert np.abs(law.stiffness() - law.stiffness(inputs=rows[0])).max() > 1e-3
+    for several in (law.at, law.referred_to):
+        with pytest.raises(ValueError, match="expected one value of"):
+            several(rows)

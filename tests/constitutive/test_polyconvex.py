@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call, jacrev, vmap
+from torch.func import functional_call, grad, hessian, jacrev, vmap
 
 from constitutive import NeoHookeanLaw, PolyconvexLaw, audit, load
 from constitutive.audit import outside_rotation, sample_strains
+from constitutive.laws.convex_network import ConvexNetwork
+from constitutive.laws.strain_measure import to_tensor
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.moduli import smallest_acoustic_eigenvalue
 from crystals.rotations import random_rotations
@@ -136,6 +138,67 @@ def test_growth_has_no_value_slope_or_curvature_at_rest() -> None:
     assert law.response(squeezed).energy[0] > before + 1.0
 
 
+@pytest.mark.parametrize("symbol", ["-1", "∞/mm", "m-3m", "∞∞m"])
+def test_what_networks_see_is_one_at_the_strain_scale(symbol: str) -> None:
+    """All stretches λ = 1 + s: areas grow by 2s, the volume by 3s, to first order, and each is seen as 1."""
+    for scale in (0.2, 1e-3):
+        law = PolyconvexLaw(symbol, strain_scale=scale)
+        for network in law._parts():  # some stretches, the areas across them, and the volume, each once
+            stretches, areas, volume = np.split(network.places.numpy(), [network.places.shape[1] // 2, -1], axis=1)
+            assert np.array_equal(areas, stretches + len(law.tensors)) and stretches.max() < len(law.tensors)
+            assert volume.shape[1] == 1 and set(volume[:, 0]) == {2 * len(law.tensors)}
+        along = torch.full((1, len(law.tensors)), 1.0 + scale, dtype=torch.float64)
+        seen = law._seen(along, along**2, along[:, 0] ** 3)
+        assert float((seen - 1.0).abs().max()) < 1.1 * scale
+        at_rest = torch.ones_like(along)
+        assert not law._seen(at_rest, at_rest, at_rest[:, 0]).any()
+
+
+@pytest.mark.parametrize("symbol", ["-1", "mmm", "∞/mm", "m-3m"])
+def test_what_strictness_and_growth_add_is_known(symbol: str) -> None:
+    """q enters as q (tr E + f(J)), f(J) = 1 − J + s² (√(1 + (J − 1)²/s²) − 1), and g as g (J + 1/J − 2)²; both parameters by
+    their softplus."""
+    strain = sample_strains(0.3, 20, np.random.default_rng(0))
+    volume = np.sqrt(np.linalg.det(np.eye(3) + 2.0 * mandel.from_mandel(strain)))
+    of_q = strain[:, :3].sum(axis=1) + 1.0 - volume + 0.04 * (np.sqrt(1.0 + (volume - 1.0) ** 2 / 0.04) - 1.0)
+
+    def energy(strict: float, margin: float, growth: float) -> np.ndarray:
+        law = random_law(symbol, strict=strict)
+        with torch.no_grad():
+            law.margin.fill_(margin)
+            law.growth.fill_(growth)
+        return law.response(strain).energy / 100.0
+
+    start = energy(0.1, -1.0, -2.0)
+    softplus = np.logaddexp(0.0, [-2.0, -1.0, 0.5])
+    np.testing.assert_allclose(energy(0.4, -1.0, -2.0) - start, 0.3 * of_q, atol=1e-13)
+    np.testing.assert_allclose(energy(0.1, 0.5, -2.0) - start, (softplus[2] - softplus[1]) * of_q, atol=1e-13)
+    of_g = (volume + 1.0 / volume - 2.0) ** 2
+    np.testing.assert_allclose(energy(0.1, -1.0, 0.5) - start, (softplus[2] - softplus[0]) * of_g, atol=1e-13)
+
+
+@pytest.mark.parametrize("symbol", ["∞/mm", "4/mmm", "m-3m", "mmm", "-1"])
+def test_compensation_is_as_small_as_its_bound_allows(symbol: str) -> None:
+    """q 1 − T has no eigenvalue below `strict` + softplus(margin), and one there where T is spherical, or stretched along one
+    axis: the largest eigenvalue of such a deviator is √⅔ of its norm."""
+    reached = 0
+    for seed in range(12):
+        law = random_law(symbol, seed, 1.0, strict=0.2)
+        with torch.no_grad():
+            law.margin.fill_(-1.0)
+            rest = law._at_reference()
+            values = torch.linalg.eigvalsh(to_tensor(law._tension(rest))).numpy()
+        least = 0.2 + np.logaddexp(0.0, -1.0)
+        assert values[0] > least - 1e-12
+        if values[2] - values[1] < 1e-9:
+            reached += 1
+            assert values[0] < least + 1e-3
+            continue
+        deviator = values - values.mean()
+        assert values.mean() == pytest.approx(least + ((2 / 3) * (deviator @ deviator + 1e-6)) ** 0.5, rel=1e-12)
+    assert reached > 1 or symbol in ("mmm", "-1")
+
+
 @pytest.mark.parametrize(("symbol", "supergroup"), [("4/m", "4/mmm"), ("6/m", "6/mmm"), ("m-3", "m-3m"), ("-3", "-3m")])
 def test_a_class_is_told_from_its_supergroup(symbol: str, supergroup: str) -> None:
     law = PolyconvexLaw(symbol, (5, 5), strain_scale=0.2)
@@ -175,7 +238,27 @@ def test_law_file(symbol: str, network: str, tmp_path: Path) -> None:
     again = load(tmp_path / "a.law")
     strain = sample_strains(0.3, 20, np.random.default_rng(0))
     assert isinstance(again, PolyconvexLaw) and again.config() == law.config()
+    assert set(law.state_dict()) == {name for name, _ in law.named_parameters()}  # the rest is calculated again
     assert np.array_equal(again.response(strain).tangent, law.response(strain).tangent)
+
+
+@pytest.mark.parametrize("widths", [(4,), (4, 3), (2, 5, 3)])
+def test_network_of_any_widths_has_its_derivatives(widths: tuple[int, ...]) -> None:
+    """Slope and Hessian of the input-convex network, averaged over copies, by automatic differentiation."""
+    places = np.array([[0, 1, 2, 6], [3, 4, 5, 6], [1, 0, 5, 6]])
+    network = ConvexNetwork(places, widths, seed=3).requires_grad_(False)
+    z, directions = (torch.from_numpy(np.random.default_rng(k).normal(size=(9, 7, 6)[: 2 + k])) for k in (0, 1))
+
+    def value(point: torch.Tensor) -> torch.Tensor:
+        return network(point[None])[0]
+
+    slope, bend = vmap(grad(value))(z), vmap(hessian(value))(z)
+    found = network.curvature(z, directions)
+    for ours in (network.gradient(z), found):
+        torch.testing.assert_close(ours[0], network(z), rtol=1e-13, atol=0)
+        torch.testing.assert_close(ours[1], slope, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found[2], directions.mT @ bend @ directions, rtol=1e-12, atol=1e-13)
+    assert torch.linalg.eigvalsh(bend).min() > -1e-14 and slope[:, :6].min() > 0.0
 
 
 @pytest.mark.parametrize("symbol", ["mmm", "m-3"])

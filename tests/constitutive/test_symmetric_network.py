@@ -10,7 +10,14 @@ from torch.func import grad, hessian, vmap
 from constitutive import SymmetricLaw, audit, load
 from constitutive.audit import sample_strains
 from constitutive.laws.strain_measure import StrainMeasure
-from constitutive.laws.symmetric_network import _volume_change, lattice_directions
+from constitutive.laws.symmetric_network import (
+    AveragedNetwork,
+    DirectionalNetwork,
+    InvariantNetwork,
+    NoNetwork,
+    _volume_change,
+    lattice_directions,
+)
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.rotations import mandel_rotation, random_rotations, rotation_about
 
@@ -124,6 +131,36 @@ def test_directions_are_closed_under_the_group(symbol: str) -> None:
     assert np.linalg.matrix_rank(mandel.to_mandel(together[:, :, None] * together[:, None, :])) == 6
 
 
+@pytest.mark.parametrize("symbol", FINITE)
+def test_directions_are_those_of_the_lattice(symbol: str) -> None:
+    """A cube's edges, face and body diagonals; around a threefold or sixfold axis that axis, and every 30° in the basal
+    plane and at 45° to it. The group sorts them into orbits, and adds none."""
+    together = np.concatenate(lattice_directions(symbol))
+    if symbol.startswith(("-3", "6")):
+        height = np.sort(np.abs(together[:, 2]))
+        assert np.allclose(height, [0.0] * 6 + [0.5**0.5] * 12 + [1.0])
+        turned = np.degrees(np.arctan2(together[:, 1], together[:, 0]))[np.abs(together[:, 2]) < 0.9] / 30.0
+        assert np.allclose(turned, np.round(turned))
+    else:
+        whole = together / np.abs(together).max(axis=1)[:, None]
+        assert len(together) == 13 and np.allclose(np.abs(whole), np.round(np.abs(whole)))
+    sizes = {"m-3m": [3, 6, 4], "6/mmm": [1, 3, 3, 6, 6], "-1": [1] * 13}
+    if symbol in sizes:
+        assert [len(orbit) for orbit in lattice_directions(symbol)] == sizes[symbol]
+
+
+def test_a_form_is_the_network_of_its_name() -> None:
+    kinds = {
+        "invariants": InvariantNetwork, "average": AveragedNetwork, "directions": DirectionalNetwork, "none": NoNetwork,
+    }  # fmt: skip
+    for form, kind in kinds.items():
+        law = SymmetricLaw(PointGroup("m-3m", random_rotations(1, np.random.default_rng(5))[0]), 2, (3,), network=form)
+        assert type(law.network) is kind
+        # what the group decides is calculated again and not kept: a law file holds what was learned
+        kept = set(law.state_dict()) - {name for name, _ in law.named_parameters()}
+        assert kept == ({"network.sizes"} if form == "invariants" else set())
+
+
 @pytest.mark.parametrize("measure", [1.0, 0.5, 0.0, -1.0])
 def test_order_one_takes_its_stiffness_from_the_network(measure: float) -> None:
     law = some_law("m-3m", "directions", measure, order=1)
@@ -132,6 +169,35 @@ def test_order_one_takes_its_stiffness_from_the_network(measure: float) -> None:
     assert np.abs(slope - law.stiffness()).max() < 1e-6 * np.abs(law.stiffness()).max()
     with pytest.raises(ValueError, match="pinned"):
         SymmetricLaw("m-3m", 1, pinned=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "order"),
+    [(form, order) for form in ("invariants", "average", "directions") for order in (1, 2)] + [("none", 2)],
+)
+def test_a_law_is_what_its_formula_says(form: str, order: int) -> None:
+    """Of order 1: W / w = N(E) − N(0) − ∇N(0)·E, and the network gives C(0). From 2 on: ½ E·C₀·E and N beyond its second
+    order."""
+    law = SymmetricLaw(
+        "-3m", order, (4, 3), network=form, stiffness=70.0 * np.eye(6), saturated=False, energy_scale=50.0,
+        strain_scale=0.1, seed=3,
+    )  # fmt: skip
+    strain = torch.from_numpy(sample_strains(0.1, 20, np.random.default_rng(0)))
+    with torch.no_grad():
+        value = law.network.at(strain, False)[0]
+        start, slope, entries = law.network.at(torch.zeros(1, 6, dtype=torch.float64), True)
+    bent = mandel.unpack_upper(entries[0].numpy())
+    energy = value - start - strain @ slope[0]
+    stiffness = 50.0 * bent
+    if order == 2:
+        energy = energy + 0.5 * ((70.0 / 50.0 * strain - strain @ torch.from_numpy(bent)) * strain).sum(dim=1)
+        stiffness = 70.0 * np.eye(6)
+    answer = law.response(strain)
+    np.testing.assert_allclose(answer.energy, 50.0 * energy, atol=1e-13)
+    np.testing.assert_allclose(law.stiffness(), stiffness, atol=1e-11)
+    if form == "none":
+        np.testing.assert_allclose(answer.stress, 70.0 * strain, atol=1e-13)
+        assert law.response(strain, tangent=False).tangent is None
 
 
 def test_measures_against_their_definition() -> None:

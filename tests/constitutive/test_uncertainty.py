@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch.func import jacrev, vmap
 
-from constitutive import NeoHookeanLaw, SymmetricLaw, load
+from constitutive import NeoHookeanLaw, PolyconvexLaw, SymmetricLaw, load
+from constitutive.audit import sample_strains
 from constitutive.fitting.laplace import NINETY, _left_out, laplace
 from constitutive.fitting.least_squares import PolynomialFit, Problem, Reference
+from constitutive.laws import uncertainty
+from constitutive.laws.uncertainty import Uncertainty
 from crystals import PointGroup, StrainData, mandel
 from crystals.atomistic import plan_strains
 from crystals.rotations import mandel_rotation, random_rotations
@@ -141,6 +144,55 @@ def test_a_law_file_keeps_it_and_stays_small(case, tmp_path: Path) -> None:
         back.stress_std(torch.from_numpy(strain)), torch.from_numpy(expected), rtol=1e-12, atol=0
     )
     assert not any("uncertainty" in name for name in law.state_dict())
+
+
+@pytest.mark.parametrize("law", [
+    SymmetricLaw(PointGroup("m-3m", FRAME), 3, (2,), stiffness=100.0 * np.eye(6), energy_scale=50.0, max_strain=0.1),
+    PolyconvexLaw("m-3m", (2,), energy_scale=50.0, strain_scale=0.1, max_strain=0.1),
+], ids=["symmetric", "polyconvex"])  # fmt: skip
+def test_it_is_the_covariance_of_the_parameters_seen_through_the_stress(law, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Σ = G B Bᵀ Gᵀ + c₀ + c₁ (|E| / c₃)^c₂, with G by central differences in each parameter; in chunks as at once."""
+    strain = sample_strains(0.1, 5, np.random.default_rng(0))
+    parameters = torch.nn.utils.parameters_to_vector(law.parameters()).detach().clone()
+    factor = 0.1 * np.random.default_rng(1).normal(size=(len(parameters), 3))
+    c = np.array([0.3, 0.7, 1.5, 0.05])
+    columns = []
+    for k in range(len(parameters)):
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = parameters.clone()
+            moved[k] += sign * 1e-5
+            torch.nn.utils.vector_to_parameters(moved, law.parameters())
+            law.refresh()
+            ends.append(law.response(strain).stress)
+        columns.append((ends[0] - ends[1]) / 2e-5)
+    torch.nn.utils.vector_to_parameters(parameters, law.parameters())
+    law.refresh()
+    seen = np.einsum("pna,pr->nar", columns, factor)
+    factor, seen = factor / np.abs(seen).max(), seen / np.abs(seen).max()  # both parts count
+    misfit = c[0] + c[1] * (np.linalg.norm(strain, axis=1) / c[3]) ** c[2]
+    expected = np.sqrt((seen**2).sum(axis=2) + misfit[:, None])
+    law.uncertainty = Uncertainty(torch.from_numpy(factor), torch.from_numpy(c))
+    for chunk in (256, 3):
+        monkeypatch.setattr(uncertainty, "CHUNK", chunk)
+        np.testing.assert_allclose(law.stress_std(strain), expected, rtol=1e-6)
+    spoilt = np.array([strain[0], np.full(6, np.nan), [-0.6, 0, 0, 0, 0, 0], strain[3]])
+    answer = law.stress_std(torch.from_numpy(spoilt).float())
+    assert answer.dtype == torch.float32 and torch.isnan(answer[1:3]).all()
+    np.testing.assert_allclose(answer[[0, 3]], expected[[0, 3]], rtol=1e-5)
+    for wrong in (np.zeros(6), np.zeros((2, 5)), np.zeros((2, 1, 6)), np.zeros((1, 2, 6))):
+        with pytest.raises(ValueError, match=r"expected strain of shape \(n, 6\)"):
+            law.stress_std(wrong)
+
+
+def test_parts_of_another_shape_are_refused() -> None:
+    good, four = torch.zeros(3, 2), torch.zeros(4)
+    Uncertainty(good, four)
+    for factor, misfit in ((good[0], four), (good[None], four), (good, four[:3]), (good, four[None])):
+        with pytest.raises(ValueError, match=r"expected factor \(p, r\) and misfit \(4,\)"):
+            Uncertainty(factor, misfit)
+    with pytest.raises(TypeError, match="not supported: NeoHookeanLaw"):
+        Uncertainty(good, four).stress_std(NeoHookeanLaw(1.0, 1.0), torch.zeros(1, 6))
 
 
 def test_what_it_cannot_answer(case) -> None:

@@ -239,6 +239,18 @@ def test_frame_nearest_to_the_identity(rng):
         assert same_set(PointGroup(symbol, found).operations, PointGroup(symbol, frame).operations, 1e-9)
 
 
+@pytest.mark.parametrize("symbol", ["4/m", "4mm", "-4", "3", "-3m", "6/mmm", "mm2"])
+def test_between_two_frames_as_near_the_turn_is_positive(symbol, rng):
+    """An axis along x or y is as near by a quarter turn either way: neither rounding nor the order of the operations chooses."""
+    for about in (X, Y):
+        for angle in (np.pi / 2, -np.pi / 2):
+            operations = PointGroup(symbol, rotation_about(about, angle)).operations
+            for _ in range(4):
+                noisy = rng.permutation(operations) + 1e-7 * rng.normal(size=operations.shape)
+                found = PointGroup.from_operations(noisy).frame
+                np.testing.assert_allclose(found, rotation_about(about, np.pi / 2), atol=1e-6)
+
+
 def test_operations_that_are_refused():
     hexagonal = np.array([[1, -1, 0], [1, 0, 0], [0, 0, 1]])
     with pytest.raises(ValueError, match="Use Cartesian, not fractional, matrices"):
