@@ -84,6 +84,9 @@ def test_twins_and_a_stray_state_do_not_widen_the_domain() -> None:
     stray = Domain.from_strains(group, np.concatenate([training, [[0, 0, 0, 0.1, 0.1, 0.1]]]))
     twice = 0.16 * held_out / np.linalg.norm(held_out, axis=1)[:, None]
     assert np.mean(~stray.contains(twice)) > 0.95
+    # but every training state is inside, however far it lies from the others: just so
+    many = np.concatenate([split(4, 1000)[0], [[0.3, 0.0, 0.0, 0.0, 0.2, 0.0]]])
+    assert 1.0 - 1e-8 < Domain.from_strains(group, many).score(many).max() < 1.0
 
 
 def test_a_law_answers_from_its_domain_and_keeps_it(tmp_path: Path) -> None:
