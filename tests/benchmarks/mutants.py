@@ -7,10 +7,10 @@ Places of the code are drawn by seed, and at each one of cosmic-ray's operators 
 operator, boolean or sign; a loop that does nothing, a break for a continue). A change of annotations, or of the texts of
 errors, is no mutant.
 Each mutant runs in a process forked from one that has the libraries loaded and none of the modules that it may change. It is
-asked by the tests that run its line (`reached_lines`), one case of each before the second of any, those of its own test file and the
-quickest first, until one fails, or until all have passed or have taken the budget: then it survived. A line that no test runs
-counts like any other. A mutant without end counts as noticed. Survivors are printed with their line, and with the reason where
-`surviving_mutants.txt` gives one. A run that was stopped goes on where it was.
+asked by the tests that run its line (`reached_lines`: at most six cases of each), one case of each before the second of any,
+those of its own test file and the quickest first, until one fails, or until all have passed or have taken the budget: then it
+survived. A line that no test runs counts like any other. A mutant without end counts as noticed. Survivors are printed with
+their line, and with the reason where `surviving_mutants.txt` gives one. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

@@ -533,6 +533,27 @@ def test_a_configuration_says_what_was_left_out_and_gives_the_law_back(law: Law,
     assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[1], theirs[1])
 
 
+@pytest.mark.parametrize("widths", [(4,), (4, 3), (2, 5, 3)])
+def test_network_and_its_derivatives(widths: tuple[int, ...]) -> None:
+    """N = v · softplus(A_L … softplus(A_1 z + b_1) … + b_L); slope and Hessian by automatic differentiation."""
+    network = ScalarNetwork(3, widths, seed=2).requires_grad_(False)
+    z, directions = (torch.from_numpy(np.random.default_rng(k).normal(size=(9, 3, 5)[: 2 + k])) for k in (0, 1))
+    hidden = 10.0 * z.numpy()
+    for weight, bias in zip(network.weights, network.biases, strict=True):
+        hidden = np.logaddexp(0.0, hidden @ weight.numpy().T + bias.numpy())
+    np.testing.assert_allclose(network(10.0 * z), hidden @ network.last.numpy(), rtol=1e-12)
+
+    def value(point: torch.Tensor) -> torch.Tensor:
+        return network(point[None])[0]
+
+    slope, bend = vmap(grad(value))(z), vmap(hessian(value))(z)
+    found = network.curvature(z, directions)
+    for ours in (network.gradient(z), found):
+        torch.testing.assert_close(ours[0], network(z), rtol=1e-13, atol=0)
+        torch.testing.assert_close(ours[1], slope, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found[2], directions.mT @ bend @ directions, rtol=1e-12, atol=1e-13)
+
+
 def test_initial_weights_have_the_spread_of_glorot() -> None:
     """√(2/(in + out)) (Glorot and Bengio 2010); biases ½; the last layer 1/√width: outputs of order 1 at any width."""
     network = ScalarNetwork(300, (200, 400), seed=3)

@@ -169,6 +169,7 @@ def test_handbook_law() -> None:
     turn = mandel_rotation(group.frame)
     stiffness = turn @ np.diag([200.0, 200, 150, 90, 90, 70]) @ turn.T
     law = ParametricLaw.thermoelastic(group, stiffness, alpha, reference=293.0, input_range=(200.0, 900.0))
+    assert (law.order, law.degree, law.input_names) == (2, 1, ("temperature",))
     np.testing.assert_allclose(law.expansion(500.0)[0], alpha, atol=1e-17)
     np.testing.assert_allclose(law.stiffness(), stiffness, rtol=1e-12, atol=1e-11)
     assert np.all(law.response(np.zeros((1, 6)), inputs=293.0).stress == 0.0)
