@@ -32,6 +32,8 @@ class Consistency:
         fitted to them alone, in the data's unit.
     use_energy : bool
         Whether the fit uses the energies.
+    factor : float
+        What the predicted energies are to be multiplied by to match best.
     """
 
     mismatch: float
@@ -39,11 +41,17 @@ class Consistency:
     noise: float
     use_energy: bool
     units: str
+    factor: float = 1.0
 
     def __str__(self) -> str:
         verdict = "fitted with stress and energy" if self.use_energy else (
             f"more than {NOISE_FACTOR:g} times the noise: fitted with stress only"
         )  # fmt: skip
+        if not self.use_energy and not 0.5 < self.factor < 2.0:
+            verdict += (
+                f"; they are {self.factor:.3g} times what the stresses say: check their unit (eV; 1 Hartree is 27.2 eV, "
+                "1 Rydberg 13.6 eV)"
+            )
         return (
             f"energies from a stress-only fit: mismatch {self.mismatch:.3g} {self.units} ({100 * self.relative:.2g} %), "
             f"noise {self.noise:.2g} {self.units}; {verdict}"
@@ -85,7 +93,8 @@ def question(data: StrainData, choice: Choice) -> Consistency | None:
     scatter = alone.energy(data.strain) - data.energy
     noise = max(residual * strain, float(np.std(scatter)), 1e-12 * size)
     found = mismatch(1.0)
-    return Consistency(found, found / size, noise, bool(found <= NOISE_FACTOR * noise), data.units)
+    factor = float(given @ predicted / (predicted @ predicted))
+    return Consistency(found, found / size, noise, bool(found <= NOISE_FACTOR * noise), data.units, factor)
 
 
 def _check_unit_and_sign(data: StrainData, mismatch: Callable[[float], float], size: float) -> None:

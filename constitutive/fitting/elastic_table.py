@@ -25,6 +25,10 @@ from .least_squares import PolynomialFit
 FOLDS = 10
 #: Highest degree of the energy that is tried.
 LARGEST_DEGREE = 6
+#: Constants are derivatives at zero, where a polynomial of a wide range of strains need not be right: states count with
+#: |E|^−p, p one of these, strains below this share of the largest no more than it.
+POWERS = (0.0, 1.0, 2.0)
+SMALLEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,9 @@ def elastic_table(data: StrainData, order: int = 3) -> ElasticTable:
     -----
     The energy is a polynomial of the class's invariants; its degree, from `order` to 6, is the one with the smallest
     stress error on states left out (in `FOLDS` groups of whole symmetry orbits). Standard errors are those of the
-    delete-a-group jackknife (Efron and Stein 1981, doi:10.1214/aos/1176345462) together with the change from the next
-    lower or higher degree, because what is left out of a series is no noise.
+    delete-a-group jackknife (Efron and Stein 1981, doi:10.1214/aos/1176345462) together with the changes from the next
+    lower or higher degree, and from the next way to weigh small strains, because what is left out of a series is no noise.
+    The weights are those with the smallest standard errors: of exact data small strains tell most, of noisy ones large.
     """
     if data.group is None:
         raise ValueError("elastic_table: expected data with a point group, got none. Name the reference structure.")
@@ -164,20 +169,15 @@ def elastic_table(data: StrainData, order: int = 3) -> ElasticTable:
     residual, data = _stress_free(data, degrees[-1])
     errors = {degree: _held_out(data, degree, groups) for degree in degrees}
     best = min(degrees, key=lambda degree: errors[degree])
-    whole = PolynomialFit(data, best)
-    neighbours = [PolynomialFit(data, d) for d in (best - 1, best + 1) if d in degrees]
-    left_out = [PolynomialFit(data.take(np.setdiff1d(np.arange(len(data)), rows)), best) for rows in groups]
+    values, deviations = _weighed(data, best, [d for d in (best - 1, best + 1) if d in degrees], groups, order)
     constants: dict[int, dict[str, tuple[float, float]]] = {}
+    start = 0
     for n in range(2, order + 1):
-        values = _constants(whole, symbol, n)
-        folds = np.array([_constants(fitted, symbol, n) for fitted in left_out])
-        spread = (len(groups) - 1) / len(groups) * np.sum((folds - folds.mean(axis=0)) ** 2, axis=0)
-        truncation = [np.abs(_constants(fitted, symbol, n) - values) for fitted in neighbours]
-        deviation = np.sqrt(spread + (np.min(truncation, axis=0) ** 2 if truncation else 0.0))
         names = independent_constants(group, n)
-        constants[n] = {
-            name: (float(value), float(error)) for name, value, error in zip(names, values, deviation, strict=True)
-        }
+        part = slice(start, start + len(names))
+        pairs = zip(values[part].tolist(), deviations[part].tolist(), strict=True)
+        constants[n] = dict(zip(names, pairs, strict=True))
+        start += len(names)
     stiffness = stiffness_from_constants(group, {name: value for name, (value, _) in constants[2].items()})
     given = data.provenance.get("stiffness")
     differences = None if given is None else elastic_constants(np.array(given), group)
@@ -185,6 +185,31 @@ def elastic_table(data: StrainData, order: int = 3) -> ElasticTable:
         group, constants, differences, stiffness, bool(is_stable(stiffness)), _averages(stiffness), best, residual,
         errors[best], len(data), data.units,
     )  # fmt: skip
+
+
+def _weighed(
+    data: StrainData, degree: int, neighbours: Sequence[int], groups: Sequence[np.ndarray], order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Constants of order 2 to `order`, one after the other, and their standard errors."""
+    assert data.group is not None
+    symbol, sizes = data.group.laue.symbol, np.linalg.norm(data.strain, axis=1)
+
+    def constants(degree: int, power: float, rows: np.ndarray | None = None) -> np.ndarray:
+        kept = np.setdiff1d(np.arange(len(data)), [] if rows is None else rows)
+        weights = np.maximum(sizes[kept], SMALLEST * sizes.max()) ** -power
+        fitted = PolynomialFit(data.take(kept), degree, weights=weights / np.sqrt(np.mean(weights**2)))
+        return np.concatenate([_constants(fitted, symbol, n) for n in range(2, order + 1)])
+
+    values = [constants(degree, power) for power in POWERS]
+    variances = []
+    for place, power in enumerate(POWERS):
+        folds = np.array([constants(degree, power, rows) for rows in groups])
+        spread = (len(groups) - 1) / len(groups) * np.sum((folds - folds.mean(axis=0)) ** 2, axis=0)
+        truncation = [(constants(other, power) - values[place]) ** 2 for other in neighbours]
+        weighed = (values[place + 1 if place + 1 < len(POWERS) else place - 1] - values[place]) ** 2
+        variances.append(spread + weighed + (np.min(truncation, axis=0) if truncation else 0.0))
+    best = min(range(len(POWERS)), key=lambda place: np.mean(np.log(variances[place] + 1e-300)))
+    return values[best], np.sqrt(variances[best])
 
 
 def _averages(stiffness: np.ndarray) -> dict[str, float]:

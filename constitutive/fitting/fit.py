@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ from .selection import (
     stress_error,
     undetermined_constants,
 )
+
+#: Relative stress error on all states given, held-out ones among them, beyond which a law is none; data that state their
+#: errors may be noisier.
+HOPELESS = 0.3
 
 
 def check(data: StrainData) -> None:
@@ -130,7 +135,7 @@ def fit(
     Raises
     ------
     ValueError
-        For data without group or stress, of a wrong unit or sign, or an unstable reference.
+        For data without group or stress, of a wrong unit or sign, an unstable reference, or that no law follows.
     """
     check(data)
     if not 0.0 <= held_out <= 0.5:
@@ -195,12 +200,20 @@ def _finish(
             f"{np.linalg.eigvalsh(law.stiffness())[0]:.3g} {data.units}. Add states of small strain; else check unit and "
             "sign of the stress."
         )
+    error, suspects = stress_error(fitted.stress(training.strain), training.stress), _suspects(fitted, data)
+    followed = stress_error(fitted.stress(data.strain), data.stress)
+    if followed > HOPELESS and data.stress_error is None:
+        raise ValueError(
+            f"fit: expected states that one law can follow, got a stress error of {100 * followed:.0f} %"
+            f"{f', worst {suspects[0]}' if suspects else ''}. Check the point group, and the units, signs and frames of single "
+            "states."
+        )
     pressure = -float(np.mean(fitted.stress(np.zeros((1, 6)))[0, :3]))
     figures: dict[str, Any] = {
         "date": date.today().isoformat(),
         "seed": seed,
         "training_states": len(training),
-        "training_stress_error": stress_error(fitted.stress(training.strain), training.stress),
+        "training_stress_error": error,
         "order": fitted.choice.order,
         "ridge": fitted.choice.prior,
         "measure": fitted.choice.measure,
@@ -208,7 +221,7 @@ def _finish(
         "weight_decay": fitted.alpha,
         "energies": None if consistency is None else str(consistency),
         "parameters": int(sum(p.numel() for p in law.parameters() if p.requires_grad)),
-        "suspects": _suspects(fitted, data),
+        "suspects": suspects,
         "symmetry_floor": str(symmetry_floor(training)),
     }
     if "stiffness" in data.provenance:
@@ -315,7 +328,9 @@ def _one_thread_with_bar(label: str, progress: bool) -> Iterator[Shown]:
     torch.set_num_threads(1)
     latest: dict[str, str] = {}
     try:
-        with tqdm(desc=label, unit="step", disable=not progress, mininterval=0.5) as bar:
+        # in a log every update would be a line
+        wait = 0.5 if sys.stderr is not None and sys.stderr.isatty() else 10.0
+        with tqdm(desc=label, unit="step", disable=not progress, mininterval=wait) as bar:
 
             def shown(**errors: float) -> None:
                 latest.update({name.replace("_", " "): f"{100 * error:.2f} %" for name, error in errors.items()})

@@ -281,7 +281,7 @@ class TestCommand:
         arguments = (law, "--direction", "1-10", "--to", "0.02,-0.01", "--steps", "4")
         code, text, error = self.run(*arguments, "--csv", csv, "--plot", png)
         assert code == 0, error
-        assert "true stress" in text and len(text.splitlines()) == 11
+        assert "true stress" in text and len(text.splitlines()) == 12
         assert (tmp_path / "curve.png").stat().st_size > 5000
         rows = json.loads(self.run(*arguments, "--json")[1])
         expected = list(uniaxial(cubic(), [1, -1, 0], [0.02, -0.01], steps=4))

@@ -131,8 +131,14 @@ class TestQuestions:
         spoilt = replace(self.data, energy=1.15 * self.data.energy)
         answer = question(spoilt, Choice(4, 1e-8))
         assert answer is not None and not answer.use_energy and "stress only" in str(answer)
+        assert "check their unit" not in str(answer)
         law = fit(spoilt, order=4, progress=False)
         assert abs(elastic_constants(law.stiffness(), law.group)["C11"] / 172.0 - 1) < 0.01
+
+    def test_energies_of_another_unit_are_said_to_be(self) -> None:
+        answer = question(replace(self.data, energy=self.data.energy / 27.2114), Choice(4, 1e-8))
+        assert answer is not None and not answer.use_energy
+        assert "they are 0.0368 times what the stresses say: check their unit" in str(answer)
 
     @pytest.mark.parametrize(
         ("factor", "unit", "remedy"),
@@ -172,6 +178,14 @@ def test_a_state_that_does_not_belong_is_named() -> None:
     law = fit(replace(data, stress=stress), progress=False)
     assert law.metadata["fit"]["suspects"] == ["state 11"]
     assert fit(data, progress=False).metadata["fit"]["suspects"] == []
+
+
+def test_states_of_mixed_units_are_refused() -> None:
+    """Every second state in kbar, called GPa, without energies that would tell."""
+    data = made(cubic_law(), number=40)
+    mixed = replace(data, stress=data.stress * np.where(np.arange(40) % 2, 10.0, 1.0)[:, None], energy=None)
+    with pytest.raises(ValueError, match=r"expected states that one law can follow.*units, signs and frames of single"):
+        fit(mixed, progress=False)
 
 
 def test_bad_data_get_a_sentence() -> None:
