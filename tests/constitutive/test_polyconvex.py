@@ -170,7 +170,7 @@ def test_what_strictness_and_growth_add_is_known(symbol: str) -> None:
         return law.response(strain).energy / 100.0
 
     new = PolyconvexLaw(symbol)
-    assert (float(new.margin), float(new.growth)) == (-1.0, -5.0)  # where learning starts
+    assert (new.margin.item(), new.growth.item()) == (-1.0, -5.0)  # where learning starts
     start = energy(0.1, -1.0, -2.0)
     softplus = np.logaddexp(0.0, [-2.0, -1.0, 0.5])
     np.testing.assert_allclose(energy(0.4, -1.0, -2.0) - start, 0.3 * of_q, atol=1e-13)
