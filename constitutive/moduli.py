@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from crystals import moduli as averages
 from crystals.exchange import elastic_tensor
@@ -31,7 +31,7 @@ from crystals.whole_file import whole_file
 from .crystal_moduli import CrystalModuli, crystal_moduli, is_structure
 from .homogenization import check_phases, homogenize, relative_width, uniform_bounds
 from .laws.polynomial import PolynomialLaw
-from .phases import stiffness_table
+from .phases import isotropic_stiffness, stiffness_table
 from .voxel_grid import VoxelGrid, device_of
 from .voxel_network import Guess, guess, kind_of
 from .voxel_solver import Solve
@@ -239,7 +239,7 @@ class ModuliResult:
     def __str__(self) -> str:
         unit = self.units
         lines = [repr(self.image), f"stiffness, {unit}, Voigt:"]
-        lines += ["  " + "".join(f"{value:10.4g}" for value in row) for row in _clean(self.stiffness_voigt)]
+        lines += ["  " + "".join(f"{value:11.4g}" for value in row) for row in _clean(self.stiffness_voigt)]
         try:
             names = self.engineering
             lines.append(
@@ -248,12 +248,13 @@ class ModuliResult:
             lines.append("  " + "  ".join(f"{k} {names[k]:.3f}" for k in ("nu12", "nu13", "nu23")))
             mean = self.isotropic
             lines.append(
-                f"isotropic average: K {mean['K']:.4g}  G {mean['G']:.4g}  E {mean['E']:.4g} {unit}  nu {mean['nu']:.3f}"
+                f"isotropic average (Hill): K {mean['K']:.4g}  G {mean['G']:.4g}  E {mean['E']:.4g} {unit}  nu {mean['nu']:.3f}"
                 f"  anisotropy {mean['A']:.3g}"
             )
-        except ValueError as problem:
-            lines.append(str(problem))
-        lines.append(f"bounds, {unit}:    {'Reuss':>9}{'lower':>10}{'result':>10}{'upper':>10}{'Voigt':>10}")
+        except ValueError:
+            lines.append(f"no moduli: the solid of {self.image.name} does not connect in every direction")
+        lines.append(f"bounds, {unit}, as Voigt's averages of each stiffness:")
+        lines.append(" " * 17 + "".join(f"{name:>10}" for name in ("Reuss", "lower", "result", "upper", "Voigt")))
         for name, part in (("bulk", _bulk), ("shear", _shear)):
             row = (self.reuss, self.lower, self.stiffness, self.upper, self.voigt)
             lines.append(f"  {name:8}" + " " * 7 + "".join(f"{part(c):10.4g}" for c in row))
@@ -278,8 +279,16 @@ def _clean(matrix: np.ndarray) -> np.ndarray:
     return np.where(np.abs(matrix) < 1e-9 * np.abs(matrix).max(), 0.0, matrix)
 
 
+def _one_crystal(table: list[np.ndarray]) -> bool:
+    """Whether several phases are made of one and the same anisotropic material."""
+    first = table[0]
+    isotropic = isotropic_stiffness(_bulk(first), _shear(first))
+    same = len(table) > 1 and all(np.array_equal(first, other) for other in table[1:])
+    return same and np.abs(first - isotropic).max() > 1e-6 * np.abs(first).max()
+
+
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %" if share > 1e-6 else f"{share:.0e}"
+    return f"{100 * share:.3g} %"
 
 
 def _bulk(stiffness: np.ndarray) -> float:
@@ -390,6 +399,10 @@ def moduli(
         raise ValueError(f"{where}: expected an error between 1e-10 and 1, got {error}.")
     image = as_microstructure(source, **reading)
     materials, notes = stiffness_table(where, image.fractions, phases)
+    if image.orientations is None and _one_crystal(list(materials.values())):
+        notes.append(
+            "the image has no orientations and its phases are one crystal: the result is that crystal, unturned"
+        )
     cell_image = image
     if boundary == "mirror":
         cell_image = image.mirrored()
@@ -476,7 +489,7 @@ def _scatter(
         ]
     )
     count = len(found)
-    return float(student.ppf(0.975, count - 1)) * found.std(axis=0, ddof=1) / np.sqrt(count)
+    return float(stdtrit(count - 1, 0.975)) * found.std(axis=0, ddof=1) / np.sqrt(count)
 
 
 def voxel_stiffness(image: Microstructure, materials: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

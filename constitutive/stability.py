@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import qmc
 from torch import Tensor
 from torch.func import jacfwd, vmap
 
@@ -329,6 +328,8 @@ def box_strains(lower: Any, upper: Any, number: int, seed: int = 0) -> np.ndarra
     if not np.all(low < high):
         raise ValueError(f"box_strains: expected lower < upper, got {low.tolist()} and {high.tolist()}.")
     corners = np.stack(np.meshgrid(*[[0.0, 1.0]] * 6, indexing="ij"), axis=-1).reshape(-1, 6)
+    from scipy.stats import qmc  # a third of a second, which most calls do without
+
     sobol: Any = qmc.Sobol  # the seed is rng in newer scipy, which still takes it
     inside = sobol(6, seed=seed).random_base2(max(int(np.ceil(np.log2(max(number, 1)))), 0))[:number]
     strain = low + np.concatenate([corners, inside]) * (high - low)

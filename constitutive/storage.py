@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as _packed
 
 from crystals import mandel
 from crystals.whole_file import whole_file
@@ -120,7 +120,8 @@ def save(law: Law, path: str | Path) -> None:
     }
     description["sha256"] = _digest(description, tensors)
     with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata={"constitutive": json.dumps(description, sort_keys=True)})
+        # save_file would keep the file from everybody but its owner
+        temporary.write_bytes(_packed(tensors, {"constitutive": json.dumps(description, sort_keys=True)}))
 
 
 def load(path: str | Path) -> Law:
@@ -250,7 +251,7 @@ def _checked_metadata(metadata: Any) -> dict[str, Any]:
     fit = metadata.get("fit", {}) if isinstance(metadata, dict) else None
     if not isinstance(fit, dict):
         raise TypeError(f"metadata {_short(metadata)}")
-    for key in ("training_states", "held_out_stress_error"):
+    for key in ("training_states", "held_out_stress_error", "cross_validated_stress_error"):
         if isinstance(fit.get(key, 0), bool) or not isinstance(fit.get(key, 0), (int, float)):
             raise TypeError(f"{key} {_short(fit[key])}")
     return metadata

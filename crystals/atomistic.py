@@ -7,6 +7,7 @@ relaxed at fixed cell (clamped ions give wrong constants wherever atoms may move
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -260,8 +261,10 @@ def strained_states(
         results: dict[int, dict[str, Any]] = {} if kept is None else dict(kept.states)
         missing = [place for place in range(number) if place not in results]
         bar = tqdm(
-            total=number, initial=number - len(missing), desc="strained cells", unit="state", disable=not progress
-        )
+            total=number, initial=number - len(missing), desc="strained cells", unit="state", disable=not progress,
+            # in a log every update would be a line
+            mininterval=0.1 if sys.stderr is not None and sys.stderr.isatty() else 10.0,
+        )  # fmt: skip
         with bar:
             for place, found in _computed(strains, missing, reference, calculator, released, workers):
                 results[place] = found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 #: Fewest blocks that an error is taken from: fewer know it to worse than a third.
 FEWEST_BLOCKS = 16
@@ -60,7 +60,7 @@ def block_average(series: Any) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(invalid="ignore", divide="ignore"):
         single = np.where(variance > 0, count * (correlation / variance) ** 2, 0.0)
     statistic = np.cumsum(single[::-1], axis=0)[::-1]
-    limit = chi2.ppf(_CONFIDENCE, np.arange(len(count), 0, -1))[:, None]
+    limit = chdtri(np.arange(len(count), 0, -1), 1.0 - _CONFIDENCE)[:, None]
     level = np.argmax(statistic < limit, axis=0)
     passed = np.any(statistic < limit, axis=0) & (count[level, 0] >= FEWEST_BLOCKS)
     if not np.all(passed):

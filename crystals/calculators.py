@@ -37,10 +37,19 @@ def calculator_factory(name: str, elements: Sequence[str] = ()) -> CalculatorFac
     Raises
     ------
     ValueError
-        Where nothing of that name can be imported and called, or no such potential is found.
+        Where nothing of that name can be imported and called, no such potential is found, or EMT lacks an element.
     """
     if name.lower().startswith("lammps:"):
         return _lammps(name.partition(":")[2], elements)
+    if name.lower() == "emt":
+        from ase.calculators.emt import parameters
+
+        unknown = sorted(set(elements) - set(parameters))
+        if unknown:
+            raise ValueError(
+                f"calculator: expected elements that EMT has ({', '.join(sorted(parameters))}), got {', '.join(unknown)}. Name "
+                "another: --calculator lammps:FILE, or the import path of any ASE calculator."
+            )
     path, bracket, arguments = _SHORT.get(name.lower(), name).partition("(")
     keywords = _keywords(name, bracket + arguments) if bracket else {}
     module_name, _, attribute = path.partition(":")

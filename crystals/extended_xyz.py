@@ -80,7 +80,7 @@ def read_extended_xyz(
     Parameters
     ----------
     path : str or Path
-    reference : (3, 3) array, str, Structure or Atoms
+    reference : (3, 3) array, float (edge of a cube), str, Structure or Atoms
         The undeformed cell (Å, vectors in rows) of which the frames are strained copies, or what
         `parse_reference_cell` reads. A primitive cell serves for frames that are its supercells, and a centred one for
         frames that are its primitive cells. From a Structure or Atoms the symmetry is taken too; otherwise it is that
@@ -112,8 +112,8 @@ def read_extended_xyz(
     convert(0.0, stress_units, "GPa")
     if reference is None:
         raise ValueError(
-            f"{where}: expected a reference cell, got none. Name the undeformed cell: --reference-cell EDGE, "
-            "'frame:N' or a structure file."
+            f"{where}: expected a reference cell, got none. Name the undeformed cell: its edge in Å, "
+            "'frame:N' or a structure file (--reference-cell, or reference= in Python)."
         )
     unknown = [i for i in skip if not 0 <= i < len(frames)]
     if unknown:
@@ -123,6 +123,8 @@ def read_extended_xyz(
     known: Atoms | None = None
     if isinstance(reference, str):
         cell_ref = parse_reference_cell(reference, frames)
+    elif isinstance(reference, (int, float)):
+        cell_ref = _checked_cell(reference * np.eye(3))
     elif isinstance(reference, np.ndarray):
         cell_ref = _checked_cell(reference)
     else:
@@ -223,7 +225,7 @@ def _check_frames(where: str, path: Path) -> None:
     if not last.endswith(b"\n"):
         raise ValueError(
             f"{where}: expected a last line that ends, got one without its end: the file may have been cut within a number. "
-            "Copy it again, or add a newline where it is whole."
+            f"Copy it again, or where it is whole add a newline: echo >> {path.name}."
         )
 
 

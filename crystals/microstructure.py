@@ -53,9 +53,9 @@ class Microstructure:
                 "Segment it first, for instance (image > threshold).astype(int)."
             )
         if labels.ndim != 3 or min(labels.shape) < 1:
-            raise ValueError(
-                f"Microstructure: expected an image of shape (nx, ny, nz), got {labels.shape}. A flat image is image[:, :, None]."
-            )
+            coloured = labels.ndim == 4 and labels.shape[-1] in (3, 4)
+            remedy = "Turn colours into one number for each phase" if coloured else "A flat image is image[:, :, None]"
+            raise ValueError(f"Microstructure: expected an image of shape (nx, ny, nz), got {labels.shape}. {remedy}.")
         if labels.min() < 0:
             raise ValueError(f"Microstructure: expected labels ≥ 0, got {labels.min()}. Renumber them.")
         if np.shape(self.spacing) not in ((), (1,), (3,)):

@@ -30,7 +30,13 @@ def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
 
 
 def rotation_from_bunge(angles: np.ndarray, degrees: bool = False) -> np.ndarray:
-    """Orientation Q (..., 3, 3), crystal → sample, of Bunge Euler angles φ1, Φ, φ2 (..., 3)."""
+    """Orientation Q (..., 3, 3), crystal → sample, of Bunge Euler angles φ1, Φ, φ2 (..., 3), radians by default.
+
+    Raises
+    ------
+    ValueError
+        For another shape, angles that are not finite, and radians beyond ±4π, which are degrees.
+    """
     angles = np.asarray(angles, dtype=float)
     if angles.shape[-1:] != (3,):
         raise ValueError(
@@ -40,6 +46,12 @@ def rotation_from_bunge(angles: np.ndarray, degrees: bool = False) -> np.ndarray
         raise ValueError(
             f"rotation_from_bunge: expected finite angles, got NaN or infinity in {int(np.sum(~np.isfinite(angles)))} of "
             f"{angles.size}. Check the table."
+        )
+    # EBSD maps write 4π where a point was not indexed
+    if not degrees and np.abs(angles).max(initial=0.0) > 4.0 * np.pi + 1e-3:
+        raise ValueError(
+            f"rotation_from_bunge: expected radians within ±4π, got {angles.flat[np.abs(angles).argmax()]:g}. Pass degrees=True "
+            "for degrees."
         )
     flat = Rotation.from_euler("ZXZ", angles.reshape(-1, 3), degrees=degrees).as_matrix()
     return flat.reshape(angles.shape[:-1] + (3, 3))

@@ -93,6 +93,8 @@ class StateJournal:
     def close(self) -> None:
         with suppress(OSError):  # a full disk has been told of
             self._file.close()
+        if not self.states and set(self.header) == {"identity"}:
+            self.path.unlink(missing_ok=True)  # nothing to go on with; other work may take the name
 
     def remove(self) -> None:
         """Close and delete: the data set holds everything now."""

@@ -377,7 +377,7 @@ class StrainData:
             return read_extended_xyz(path, **options)
         raise ValueError(
             f"StrainData.read: expected .h5, .hdf5, .extxyz or .xyz, got {path.name!r}. Plain tables of F, P and W are "
-            "read by read_tables (command line: --format table)."
+            "read by read_tables (command line: --format table); a structure is strained first: constitutive atoms."
         )
 
 

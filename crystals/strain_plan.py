@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, qmc
+from scipy.special import ndtri
 
 from .groups import PointGroup
 from .rotations import mandel_rotation
@@ -56,11 +56,13 @@ def plan_strains(number: int, max_strain: float, seed: int = 0, group: PointGrou
 
 
 def _sobol(dimension: int, number: int, seed: int) -> np.ndarray:
+    from scipy.stats import qmc  # a third of a second, which most calls do without
+
     sobol: Any = qmc.Sobol  # the seed is rng in newer scipy, which still takes it
     power = int(np.ceil(np.log2(number))) if number > 1 else 0
     return np.clip(sobol(dimension, seed=seed).random_base2(power)[:number], 1e-9, 1 - 1e-9)
 
 
 def _directions(points: np.ndarray) -> np.ndarray:
-    directions = norm.ppf(points)
+    directions = ndtri(points)
     return directions / np.linalg.norm(directions, axis=1)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_tables(
         if text and text[-1] not in "\r\n":
             raise ValueError(
                 f"read_tables: expected a last line that ends, got one without its end in {path.name}: the file may have "
-                "been cut within a number. Copy it again, or add a newline where it is whole."
+                f"been cut within a number. Copy it again, or where it is whole add a newline: echo >> {path.name}."
             )
         gradients.append(table[:, [place[title] for title in wanted[:9]]].reshape(-1, 3, 3))
         piolas.append(table[:, [place[title] for title in wanted[9:]]].reshape(-1, 3, 3))
@@ -107,6 +108,11 @@ def _numbers(name: str, text: str, width: int) -> tuple[np.ndarray, list[int]]:
         words = line.replace(",", " ").split()
         if not words or words[0].startswith("#") or (not rows and not any(_is_number(word) for word in words)):
             continue
+        if re.search(r"\d,\d", line) and re.search(r"\s", re.sub(r"\s*,\s*", ",", line.strip())):
+            raise ValueError(
+                f"read_tables: expected columns parted by spaces or by commas, got both in {name} line {number}. Write "
+                "numbers with a decimal point."
+            )
         wrong = next((word for word in words if not _is_number(word)), None)
         if wrong is not None:
             raise ValueError(
@@ -121,7 +127,8 @@ def _numbers(name: str, text: str, width: int) -> tuple[np.ndarray, list[int]]:
         rows.append([float(word) for word in words])
         lines.append(number)
     if not rows:
-        raise ValueError(f"read_tables: expected rows of numbers, got none in {name}. Check which file this is.")
+        remedy = "Part columns by commas or spaces" if ";" in text else "Check which file this is"
+        raise ValueError(f"read_tables: expected rows of numbers, got none in {name}. {remedy}.")
     return np.array(rows), lines
 
 

@@ -233,7 +233,9 @@ def _read_tiff(where: str, path: Path) -> np.ndarray:
 
 def _read_raw(where: str, path: Path, shape: tuple[int, int, int] | None, dtype: str) -> np.ndarray:
     if shape is None:
-        raise ValueError(f"{where}: expected a shape for raw bytes, got none. Give shape=(nx, ny, nz) and dtype.")
+        raise ValueError(
+            f"{where}: expected a shape for raw bytes, got none. Give shape=(nx, ny, nz) and dtype (--shape 256,256,100)."
+        )
     try:
         kind = np.dtype(dtype)
     except TypeError as error:

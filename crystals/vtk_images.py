@@ -88,7 +88,11 @@ def read_vtk(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, n
                 raise ValueError("numbers after the last voxel")
             array = _ascii_numbers(words[:count], kind)
         return array.astype(kind).reshape(shape[::-1]), spacing
-    raise ValueError(f"{where}: expected SCALARS{' ' + dataset if dataset else ''} in the file, got none. Write some.")
+    names = [name.decode("ascii", "replace") for name in re.findall(rb"\nSCALARS[ \t]+(\S+)", content)][:8]
+    raise ValueError(
+        f"{where}: expected SCALARS{' ' + dataset if dataset else ''} in the file, got {', '.join(names) or 'none'}. "
+        f"{'Name one of them' if names else 'Write some'}."
+    )
 
 
 def read_vti(where: str, path: Path, dataset: str | None) -> tuple[np.ndarray, np.ndarray]:

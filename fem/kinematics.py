@@ -83,11 +83,9 @@ def check_section(where: str, section: str | None, mesh: Any, u: Any) -> str:
     allowed = ("solid",) if dim == 3 else SECTIONS[1:]
     section = "solid" if section is None and dim == 3 else section
     if section is None or section not in allowed:
-        names = " or ".join(repr(name) for name in allowed)
-        raise ValueError(
-            f"{where}: expected section={names} on a mesh of dimension {dim}, got {section!r}. Say what the third "
-            "direction does."
-        )
+        rule = "no section" if dim == 3 else f"section={' or '.join(repr(name) for name in allowed)}"
+        remedy = "Leave it out" if dim == 3 else "Say what the third direction does"
+        raise ValueError(f"{where}: expected {rule} on a mesh of dimension {dim}, got {section!r}. {remedy}.")
     if tuple(u.ufl_shape) != (dim,):
         raise ValueError(
             f"{where}: expected a displacement with values of shape ({dim},), got {tuple(u.ufl_shape)}. "

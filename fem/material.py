@@ -10,6 +10,7 @@ import torch
 import ufl as _ufl
 from dolfinx import fem
 from mpi4py import MPI
+from ufl.algorithms import extract_arguments
 
 from constitutive.laws.history import HistoryLaw
 from constitutive.laws.law import INVALID, Law
@@ -34,6 +35,7 @@ from .mean_dilatation import MeanDilatation
 from .orientation import Orientation
 from .output import write_points
 from .plane_stress import FreeThickness
+from .residual import STRESSES
 from .stress_free import StressFreeShape, TensorField
 
 ufl: Any = _ufl  # its operators defy type checkers
@@ -102,6 +104,8 @@ class QuadratureMaterial:
     ValueError
         For a mesh that does not fit the section, a law whose strain measure is not that of `kinematics`, a matrix
         that is no rotation, inputs that do not fit the law, a law that twists an axisymmetric body.
+    TypeError
+        For something that is no law, such as the name of its file.
     """
 
     def __init__(
@@ -119,6 +123,10 @@ class QuadratureMaterial:
         initial_stress: Any = None,
     ) -> None:
         where = "QuadratureMaterial"
+        if not isinstance(law, Law):
+            raise TypeError(
+                f"{where}: expected a law, got {type(law).__name__}. A file is read by constitutive.load('copper.law')."
+            )
         mesh = u.function_space.mesh
         self.section = check_section(where, section, mesh, u)
         if kinematics not in _MEASURE:
@@ -170,6 +178,7 @@ class QuadratureMaterial:
             check_axisymmetric(where, law, None if self.orientation is None else self.orientation.rotation)
         space = versions.quadrature_space(mesh, self.degree, 6)
         self.stress = fem.Function(space, name="stress")
+        STRESSES[self.stress] = u
         self.tangent = fem.Function(versions.quadrature_space(mesh, self.degree, law.tangent_entries), name="tangent")
         self._slots = versions.cell_dofs(space)[self.cells].reshape(-1)
         if np.array_equal(self._slots, np.arange(len(self._slots))):
@@ -281,7 +290,17 @@ class QuadratureMaterial:
         """The form ∫ S : δE[v] dx over the reference volume, to be used in any weak form.
 
         Of an axisymmetric body, over its whole circumference.
+
+        Raises
+        ------
+        TypeError
+            Where `v` is no test or trial function with the components of the displacement.
         """
+        if not isinstance(v, ufl.core.expr.Expr) or not extract_arguments(v) or v.ufl_shape != self.u.ufl_shape:
+            raise TypeError(
+                f"QuadratureMaterial.virtual_work: expected a test function of the displacement's space, got {str(v)[:80]!r}. "
+                "Write v = ufl.TestFunction(u.function_space)."
+            )
         density = ufl.dot(self.stress, self.strain_variation(v))
         if self.mean_dilatation is not None:
             density += self.mean_dilatation.pressure * self.mean_dilatation.dilatation_variation(self.gradient_of(v))

@@ -264,16 +264,17 @@ def write_points(path: Any, material: QuadratureMaterial) -> None:
     Raises
     ------
     ValueError
-        Where the file would overwrite the numbers of an XDMF file of that name.
+        For a path that does not end in '.h5', and where the file would overwrite the numbers of an XDMF file of that name.
     OSError
         On all ranks, where the file cannot be written.
     """
     comm = material.mesh.comm
     path = Path(path)
     shown = path.with_suffix(".xdmf")
-    if path.suffix == ".xdmf":
+    if path.suffix not in (".h5", ".hdf5"):
         raise ValueError(
-            f"write_points: expected a path that ends in '.h5', got {str(path)!r}: that beside it is written too."
+            f"write_points: expected a path that ends in '.h5', got {str(path)!r}: an XDMF file for ParaView beside it is "
+            "written too."
         )
     if shown.exists() and not _holds_points(shown):
         raise ValueError(

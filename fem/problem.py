@@ -82,7 +82,7 @@ class EquilibriumProblem:
     u : Function
         Displacement: start of the iteration, and its result.
     materials : sequence of QuadratureMaterial
-        Those whose stress stands in `residual`. Empty for a residual in pure UFL.
+        All whose stress stands in `residual`. Empty for a residual in pure UFL.
     bcs : sequence of DirichletBC
         Boundary values. `u` need not satisfy them yet.
     petsc_options : dict, optional
@@ -127,6 +127,8 @@ class EquilibriumProblem:
             raise ValueError(
                 f"EquilibriumProblem: expected out_of_range 'raise', 'flag' or 'cut', got {out_of_range!r}."
             )
+        if isinstance(materials, QuadratureMaterial):
+            raise TypeError("EquilibriumProblem: expected a list of materials, got one material. Write [material].")
         check_residual(residual, u, materials)
         kinds = sorted({material.law.units for material in materials})
         if len(kinds) > 1:
@@ -169,6 +171,10 @@ class EquilibriumProblem:
         self.snes = self._create_snes(petsc_options or {}, petsc_options_prefix)
         nodes = self.space.tabulate_dof_coordinates()[: self._owned // self.dim]
         self._linear = LinearSolver(self.snes, self._matrix, nodes, self.dim, self._axisymmetric)
+
+    def __repr__(self) -> str:
+        unknowns = self.space.dofmap.index_map.size_global * self.dim
+        return f"EquilibriumProblem({unknowns} unknowns, {len(self.materials)} materials, {len(self.bcs)} bcs, load={self.load})"
 
     def _create_snes(self, given: dict[str, Any], prefix: str | None) -> Any:
         snes = PETSc.SNES().create(self.comm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from .kinematics import default_degree
 
 if TYPE_CHECKING:
     from .material import QuadratureMaterial
+
+
+#: Stress of every material that lives, and the displacement that it follows.
+STRESSES: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def tangent_form(residual: Any, u: Any, materials: Sequence[QuadratureMaterial], trial: Any = None) -> Any:
@@ -44,6 +49,18 @@ def check_residual(residual: Any, u: Any, materials: Sequence[QuadratureMaterial
         raise ValueError(
             f"{where}: expected a displacement of {dim} Lagrange components, got {u.function_space.ufl_element()}. "
             "Not supported: mixed spaces."
+        )
+    listed = [material.stress for material in materials]
+    forgotten = [
+        stress
+        for stress in residual.coefficients() or ()
+        if STRESSES.get(stress) is u and not any(stress is s for s in listed)
+    ]
+    if forgotten:
+        # nobody would evaluate it: whatever it holds would pass for equilibrium
+        raise ValueError(
+            f"{where}: expected every material whose virtual work is in the residual, got {len(listed)} of "
+            f"{len(listed) + len(forgotten)}. Pass materials=[...] with all of them."
         )
     for material in materials:
         if material.u is not u:

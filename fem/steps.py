@@ -67,6 +67,10 @@ def run_steps(
     times: Sequence[float] | np.ndarray | None = None,
 ) -> Iterator[Step]:
     """See `EquilibriumProblem.steps`."""
+    if isinstance(targets, (int, float)):
+        raise ValueError(
+            f"EquilibriumProblem.steps: expected a sequence of targets, got {targets!r}. Write [{targets}]."
+        )
     loads = [float(target) for target in targets]
     is_constant = isinstance(load, fem.Constant)
     if not is_constant and not callable(load):

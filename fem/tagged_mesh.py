@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,12 +189,14 @@ def read_mesh(path: Any, tags: str | None = None, comm: Any = MPI.COMM_WORLD) ->
 def _read(path: Path) -> meshio.Mesh:
     where = "read_mesh"
     if not path.is_file():
-        raise OSError(f"{where}: expected a mesh file, got {str(path)!r}, which is none.")
+        raise OSError(f"{where}: expected a mesh file, got {str(path)!r}, which does not exist. Check the path.")
     try:
-        return meshio.read(path)
-    except (Exception, SystemExit) as error:  # meshio leaves the program for formats it does not know
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            return meshio.read(path)
+    except (Exception, SystemExit) as error:  # meshio prints and leaves the program for formats it does not know
+        reason = "no such format" if isinstance(error, SystemExit) else error
         raise OSError(
-            f"{where}: expected a file that meshio reads, got {str(path)!r}: {error}. Check its format."
+            f"{where}: expected a file that meshio reads, got {str(path)!r}: {reason}. Check its format."
         ) from error
 
 

@@ -50,7 +50,7 @@ def atoms(
     \b
     constitutive atoms Cu.cif --calculator emt --max-strain 0.08 -o copper.h5
     constitutive atoms Si.cif --calculator lammps:Si.sw -o silicon.h5
-    constitutive atoms POSCAR --write-jobs jobs          # run DFT in jobs/*/, then
+    constitutive atoms POSCAR --write-jobs jobs      # run DFT in jobs/*/, then
     constitutive atoms jobs --read-jobs -o crystal.h5
     """
     if write_jobs is not None:

@@ -107,7 +107,8 @@ class Commands(click.Group):
             context = error.ctx if isinstance(error, click.UsageError) else None
             message = error.format_message().rstrip(".")
             help_of = context.command_path if context is not None else "constitutive"
-            click.echo(f"Error: {message}. `{help_of} --help` shows what is expected.", err=True)
+            message += "" if message.endswith("?") else "."
+            click.echo(f"Error: {message} `{help_of} --help` shows what is expected.", err=True)
             sys.exit(2)
         except click.Abort:
             click.echo("Aborted.", err=True)

@@ -36,6 +36,10 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
     \b
     constitutive drive copper.law --direction 110 --to 0.05 --plot curve.png
     """
+    import numpy as np
+
+    from crystals.rotations import rotation_to_direction
+
     from ..laws.law import OUT_OF_RANGE
     from ..storage import load
     from ..uniaxial import uniaxial
@@ -86,7 +90,13 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
             + marks
         )
     text.append(f"stress per reference area, energy and smallest acoustic eigenvalue in {found.units}")
-    machine = {"law": str(law), "direction": _direction(direction), "held": list(holding), "units": found.units,
+    axes = rotation_to_direction(np.array(_direction(direction)), np.array([1.0, 0.0, 0.0])).round(6) + 0.0
+    across = [
+        f"{number} along {', '.join(f'{part:.4g}' for part in axis)}"
+        for number, axis in zip((2, 3), axes[1:], strict=True)
+    ]
+    text.append(f"axes across, in the crystal frame: {'; '.join(across)}")
+    machine = {"law": str(law), "direction": _direction(direction), "held": list(holding), "axes": axes.tolist(), "units": found.units,
                "steps": rows, "complete": failure is None}  # fmt: skip
     show_result("\n".join(text), machine, as_json)
     if failure is not None:

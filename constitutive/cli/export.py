@@ -30,7 +30,7 @@ def export(law: Path, language: str, output: Path | None, as_json: bool) -> None
 
     \b
     constitutive export copper.law --to c
-    cc -O3 -march=native copper.c copper_test.c -o copper_test -lm && ./copper_test
+    cc -O3 copper.c copper_test.c -o copper_test -lm && ./copper_test
     """
     from ..ckernel import c_source, header
     from ..storage import load

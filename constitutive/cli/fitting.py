@@ -47,14 +47,14 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
         as_json: bool) -> None:  # fmt: skip
     """Fit a symmetric law to strain, energy and stress.
 
-    SOURCE is a data set (.h5), extended XYZ from your own DFT (.extxyz), or with --format table a folder of plain
-    tables. The point group is found from the structure. Data are questioned first: do stresses and energies agree? A
+    SOURCE is a data set (.h5), extended XYZ from your own DFT (.extxyz), or with --format table a plain table, or a
+    folder of them. The point group is found from the structure. Data are questioned first: do stresses and energies agree? A
     fit that was killed goes on where it stopped.
 
     \b
     constitutive fit copper.h5 -o copper.law
     constitutive fit silicon.extxyz --reference-cell 10.93746
-    constitutive fit lattice/ --format table --units Pa --point-group m-3m --fit 'BCC_*al.txt' --test 'BCC_test*'
+    constitutive fit lattice/ --format table --units Pa --point-group m-3m
     """
     from crystals.dataset import StrainData
 
@@ -78,6 +78,10 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     else:
         options: dict[str, Any] = {}
         is_xyz = source.suffix in (".extxyz", ".xyz")
+        if source.is_dir() or source.suffix in (".txt", ".csv", ".dat"):
+            raise ValueError(
+                f"fit: expected .h5 or .extxyz, got {str(source)!r}. For tables of F and P pass --format table."
+            )
         refuse_unread(context, tables if is_xyz else xyz + tables, f"{source.name!r}")
         if is_xyz:
             options = {"reference": reference_cell, "skip": _numbers(skip_frames), "stress_units": stress_units,
@@ -97,6 +101,8 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
         say(str(validation))
     checkpoint = target.with_name(f".{target.name}.progress")
     law = fit_law(data, seed=seed, test=test, elliptic_box=elliptic_box, polyconvex=polyconvex, checkpoint=checkpoint)
+    if validation is not None:
+        law.metadata["fit"]["cross_validated_stress_error"] = validation.law
     law.save(target)
     if report is not None:
         from ..report import write_report
@@ -108,7 +114,10 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     if figures["energies"]:
         lines.append(figures["energies"])
     if figures["suspects"]:
-        lines.append(f"missed by a fifth of their stress or more, look at them: {', '.join(figures['suspects'])}")
+        lines.append(
+            f"missed by a fifth of their stress or more, look at them: {', '.join(figures['suspects'])}"
+            + (" (--skip-frames leaves frames out)" if source.suffix in (".extxyz", ".xyz") else "")
+        )
     if "calculator_constants" in figures:
         pairs = [f"{name} {value:.1f}" for name, value in figures["calculator_constants"].items()]
         lines.append(f"elastic constants of the calculator by finite differences: {' '.join(pairs)} {law.units}")
@@ -168,15 +177,19 @@ def _tables(
     from crystals.dataset import read_tables
     from crystals.groups import PointGroup
 
-    if not source.is_dir():
-        raise OSError(
-            f"fit --format table: expected a folder, got {str(source)!r}. Name the folder, and files by --fit."
-        )
+    if not source.exists():
+        raise OSError(f"fit --format table: expected a table or a folder, got {str(source)!r}. Check the path.")
     for name, value, example in (("--units", units, "--units Pa"), ("--point-group", symbol, "--point-group m-3m")):
         if value is None:
             raise ValueError(f"fit --format table: expected {name}, got none. Tables do not say it; pass {example}.")
     assert units is not None and symbol is not None
     group = PointGroup(symbol)
+    if source.is_file():
+        if fit_glob != "*" or test_glob:
+            raise ValueError(
+                f"fit --format table: expected a folder for --fit and --test, got {str(source)!r}. Name it."
+            )
+        return [read_tables([source], group, units, columns), None]
     found: list[Any] = []
     testing = sorted(path for path in source.glob(test_glob) if path.is_file()) if test_glob else []
     for option, pattern in (("--fit", fit_glob), ("--test", test_glob)):
@@ -212,7 +225,7 @@ def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: s
             as_json: bool) -> None:  # fmt: skip
     """Which symmetry do data show? Ranks the Laue classes, and gives the stress that no law of a class can fit.
 
-    SOURCE is a data set (.h5), extended XYZ (.extxyz), or a folder of plain tables of F and P (with --units).
+    SOURCE is a data set (.h5), extended XYZ (.extxyz), or a plain table of F and P, or a folder of them (with --units).
 
     \b
     constitutive classes silicon.extxyz --reference-cell 10.93746
@@ -224,13 +237,12 @@ def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: s
     from ..fitting.class_ranking import rank_classes
 
     names, xyz = ("reference_cell", "skip_frames", "units"), source.suffix in (".extxyz", ".xyz")
-    read = ("units",) if source.is_dir() else ("reference_cell", "skip_frames") if xyz else ()
+    tables = source.is_dir() or source.suffix in (".txt", ".csv", ".dat")
+    read = ("units",) if tables else ("reference_cell", "skip_frames") if xyz else ()
     refuse_unread(click.get_current_context(), tuple(n for n in names if n not in read), f"{source.name!r}")
-    if source.is_dir():
+    if tables:
         if units is None:
-            raise ValueError(
-                "classes: expected --units for a folder of tables, got none. They do not say it; pass --units Pa."
-            )
+            raise ValueError("classes: expected --units for tables, got none. They do not say it; pass --units Pa.")
         data = _tables(source, units, None, "-1", "*", None)[0]
     else:
         options = {"reference": reference_cell, "skip": _numbers(skip_frames)} if xyz else {}

@@ -48,10 +48,15 @@ def show(law: Path, as_json: bool) -> None:
 
     found = load(law)
     lines = [f"{found!r}", f"  {found.group.seen_by_strain}"]
-    fit_figures = found.metadata.get("fit", {})
-    lines += [f"  {key}: {value}" for key, value in fit_figures.items()]
+    figures = {key: _short(value) for key, value in found.metadata.get("fit", {}).items() if value not in ([], None)}
+    lines += [
+        f"  {text}" if text.startswith(key.replace("_", " ")) else f"  {key}: {text}" for key, text in figures.items()
+    ]
     constants = _constants(found)
     for order, values in constants.items():
+        if order == "3" and not any(values.values()):
+            lines.append("  no elastic constants of order 3: all are zero")
+            continue
         lines.append(f"  elastic constants of order {order}, {found.units}:")
         lines += _columns([f"{name} {value:.{1 if order == '2' else 0}f}" for name, value in values.items()])
     machine = {"law": type(found).__name__, **found.config(), "metadata": found.metadata, "constants": constants}
@@ -61,6 +66,15 @@ def show(law: Path, as_json: bool) -> None:
 def _constants(law: Any) -> dict[str, dict[str, float]]:
     """Named constants of orders 2 and 3; of order 2 alone where there are internal variables."""
     return {str(order): law.elastic_constants(order) for order in ((2,) if law.state_width else (2, 3))}
+
+
+def _short(value: Any) -> str:
+    """A figure of the fit for reading; --json has every digit."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _columns(cells: list[str], width: int = 14, columns: int = 6) -> list[str]:

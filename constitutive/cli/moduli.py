@@ -64,7 +64,7 @@ def moduli(
     orientations). Stiffness in GPa.
 
     \b
-    constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2" --plot rock.png
+    constitutive moduli rock.tif --phase 0=pore --phase 1="E=70 nu=0.2"
     constitutive moduli grains.dream3d --phase copper.law -o aggregate.law
 
     STRUCTURE is .cif, POSCAR, .extxyz …: learned networks read the crystal itself; several give a table.
@@ -126,5 +126,6 @@ def _triple(option: str, text: str | None, kind: type) -> Any:
     except ValueError:
         values = ()
     if len(values) != 3:
-        raise ValueError(f"{option}: expected three numbers such as 64,64,64, got {text!r}.")
+        example = "1,1,2.5" if kind is float else "256,256,100"
+        raise ValueError(f"{option}: expected three numbers such as {example}, got {text!r}.")
     return values

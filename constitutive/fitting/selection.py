@@ -45,9 +45,10 @@ SMALLEST = 0.1
 SHELLS = 3
 #: A higher degree or another strain measure has to lower the inner error by this factor.
 GAIN = 0.97
-#: The same for a higher degree where orbits are few, whose inner error does not show what a high degree does to the
-#: extremes; strain measures, which cost no numbers, then compete freely.
+#: The same where orbits are few, whose inner error does not show what a high degree does to the extremes; for another
+#: strain measure than the usual one of few orbits.
 GAIN_FEW = 0.5
+GAIN_MEASURE_FEW = 0.7
 #: Degrees tried besides the highest; ridge parameters; strain measures.
 ORDERS = (4, 5)
 #: With a network, a polynomial of a degree above the lowest has to bring the inner error below this share: high degrees
@@ -57,6 +58,9 @@ PRIORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 #: The first of them that very few states may choose.
 PRIORS_FEW = 3
 MEASURES = (1.0, 0.0, -1.0)
+#: Those where orbits are few, first the usual one: to second order it is 1 − U⁻¹, and the energy of a metal is a short
+#: polynomial of U⁻¹ (Bardeen 1938).
+MEASURES_FEW = (-0.5, *MEASURES)
 #: Inner folds: leave-one-orbit-out, at most this many, for the polynomial; fewer for the costlier network.
 POLYNOMIAL_FOLDS = 12
 NETWORK_FOLDS = 4
@@ -192,16 +196,21 @@ def choose_polynomial(
 
 
 def _best(found: list[tuple[Choice, float]], many: bool) -> tuple[Choice, float]:
-    """The first, unless a later one is better by `GAIN`, and so on; of few orbits the best of the lowest degree, unless
-    one of a higher degree is better by `GAIN_FEW`."""
+    """The first, unless a later one is better by `GAIN`, and so on; of few orbits the usual measure, unless another is better
+    by `GAIN_MEASURE_FEW`, and the lowest degree, unless a higher one is better by `GAIN_FEW`."""
     if many:
         best = found[0]
         for one in found[1:]:
             best = one if one[1] < GAIN * best[1] else best
         return best
-    lowest = min(choice.order for choice, _ in found)
-    low = min((one for one in found if one[0].order == lowest), key=lambda one: one[1])
-    high = min((one for one in found if one[0].order > lowest), key=lambda one: one[1], default=low)
+    degrees: dict[int, list[tuple[Choice, float]]] = {}
+    for one in found:
+        degrees.setdefault(one[0].order, []).append(one)
+    bests = []
+    for _, same in sorted(degrees.items()):
+        best = min(same, key=lambda one: one[1])
+        bests.append(best if best[1] < GAIN_MEASURE_FEW * same[0][1] else same[0])
+    low, high = bests[0], min(bests, key=lambda one: one[1])
     return high if high[1] < GAIN_FEW * low[1] else low
 
 
@@ -215,7 +224,7 @@ def _polynomials(
     many, priors = _are_many(data), PRIORS
     if are_very_few(data):
         orders, priors = orders[:1], PRIORS[PRIORS_FEW:]
-    measures = MEASURES if measure is None else (measure,)
+    measures = (MEASURES if many else MEASURES_FEW) if measure is None else (measure,)
     masks = _inner_folds(data, 5 if many else POLYNOMIAL_FOLDS, seed)
     left_out = np.any(masks, axis=0)
     found: list[tuple[Choice, float]] = []

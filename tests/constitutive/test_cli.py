@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read, write
 from click.testing import CliRunner
 
+from constitutive import PolynomialLaw
 from constitutive.cli import main
-from crystals import StrainData, mandel
+from crystals import PointGroup, StrainData, mandel
+from crystals.elastic_constants import stiffness_from_constants
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -78,6 +81,12 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
         (("report", str(tmp_path / "none.law"), "-o", str(tmp_path / "a.html")), "does not exist"),
         (("fit", str(source), "--skip-frames", "1"), "expected no --skip-frames"),
         (("fit", str(source), "--units", "Pa"), "expected no --units"),
+        (("fit", str(tmp_path)), "pass --format table"),
+        (("fit", str(tmp_path / "a.csv")), "pass --format table"),
+        (("fit", str(tmp_path / "a.csv"), "--format", "table", "--units", "Pa", "--point-group", "m-3m"), "a table or a folder"),
+        (("fit", str(source), "--format", "table", "--units", "Pa", "--point-group", "m-3m", "--fit", "*.x"), "expected a folder"),
+        (("moduli", str(tmp_path / "a.npy"), "--spacing", "1,1"), "such as 1,1,2.5"),
+        (("fitt",), "Did you mean 'fit'? `"),
     ]  # fmt: skip
     for arguments, expected in cases:
         code, _, error = run(*arguments)
@@ -105,6 +114,40 @@ def test_tables_of_F_P_W(tmp_path: Path) -> None:
     assert figures["units"] == "Pa" and figures["fit"]["held_out_states"] == 20
     assert figures["fit"]["held_out_stress_error"] < 0.01
     assert abs(figures["elastic_constants"]["C11"] / 172.0 - 1) < 0.02
+    one = str(tmp_path / "fit_a.txt")
+    code, text, error = run(
+        "fit", one, "--format", "table", "--units", "Pa", "--point-group", "m-3m", "-o", str(tmp_path / "b.law")
+    )
+    assert code == 0 and "StrainData(40 states" in text, error
+    Path(one).write_text(Path(one).read_text().rstrip("\n"))
+    code, _, error = run("classes", one, "--units", "Pa")
+    assert code == 2 and "echo >> fit_a.txt" in error
+
+
+def test_show_says_what_there_is(tmp_path: Path) -> None:
+    """A law of second order has no constants of third; figures are for reading, files for everybody that the umask lets."""
+    law = PolynomialLaw(
+        PointGroup("m-3m"), 2, stiffness_from_constants(PointGroup("m-3m"), {"C11": 168.4, "C12": 121.4, "C44": 75.4})
+    )
+    law.metadata = {
+        "fit": {"training_rmse_P": 0.123456789, "suspects": [], "constants": {"C11": 1.23456789}, "floor": "floor 1"}
+    }
+    law.save(tmp_path / "copper.law")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "copper.law").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    code, text, _ = run("show", str(tmp_path / "copper.law"))
+    assert code == 0 and "C44 75.4" in text and "no elastic constants of order 3" in text and "C111" not in text
+    assert "0.1235\n" in text and "constants: C11 1.235" in text and "suspects" not in text and "  floor 1" in text
+    assert "C111" in run("show", str(Path(__file__).parent / "copper_first_version.law"))[1]
+
+
+def test_drive_says_where_its_axes_are() -> None:
+    law = str(Path(__file__).parent / "copper_first_version.law")
+    asked = ("drive", law, "--direction", "110", "--to", "0.01", "--steps", "1")
+    assert "2 along -0.7071, 0.7071, 0; 3 along 0, 0, 1" in run(*asked)[1]
+    axes = np.array(json.loads(run(*asked, "--json")[1])["axes"])
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(axes[0], [0.5**0.5, 0.5**0.5, 0.0], atol=1e-6)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data, which is not part of the project")
@@ -119,6 +162,21 @@ class TestRealData:
         code, text, error = run("fit", path, "--reference-cell", "10.937456", "--folds", "0", "-o", law)
         assert code == 0, error
         assert "clamped-ion" in text and "held-out error" in text and "mismatch" in text
+        assert "cross-validated" not in run("audit", law, "--states", "20")[1]
+
+    def test_the_error_of_few_states_stays_with_the_law(self, tmp_path: Path) -> None:
+        """Four states hold none out; what their folds showed is all that is known of the law's error."""
+        frames, law = str(tmp_path / "four.extxyz"), str(tmp_path / "four.law")
+        write(frames, [read(SHARED / "silicon_dft_strained.extxyz", index=i) for i in (0, 14, 30, 50)])
+        code, text, error = run("fit", frames, "--reference-cell", "10.937456", "-o", law, "--json")
+        assert code == 0, error
+        known = json.loads(text)["cross_validation"]["stress_error"]
+        checks = {
+            check["name"]: check["value"]
+            for check in json.loads(run("audit", law, "--states", "20", "--json")[1])["checks"]
+        }
+        assert checks["cross-validated stress error, %"] == 100 * known
+        assert f"cross_validated_stress_error: {known:.4g}" in run("show", law)[1]
 
     def test_wrong_units_of_silicon_are_named(self) -> None:
         path = str(SHARED / "silicon_dft_strained.extxyz")

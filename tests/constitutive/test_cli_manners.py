@@ -39,8 +39,10 @@ def test_help_fits_a_screen(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_an_example_and_json(name, capsys):
+def test_every_command_has_an_example_and_json(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = called(name, "--help", capsys=capsys)
+    assert max(map(len, out.split("\n"))) <= 80, "an example runs over the edge of a terminal"
     assert status == 0 and re.search(rf"^  constitutive {name}\b", out, re.M)
     assert any("--json" in option.opts for option in main.commands[name].params if isinstance(option, click.Option))
 

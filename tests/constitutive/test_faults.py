@@ -165,6 +165,16 @@ def test_a_gpu_that_is_not_there() -> None:
     assert Evaluator(law).backend == "torch"
 
 
+def test_a_journal_without_a_state_blocks_no_other_work(tmp_path: Path) -> None:
+    for identity in ({"a": 1}, {"a": 2}):
+        StateJournal(tmp_path / "a.states", identity).close()
+    kept = StateJournal(tmp_path / "a.states", {"a": 3})
+    kept.add(0, {"stress": [0.1] * 6})
+    kept.close()
+    with pytest.raises(ValueError, match="expected an unfinished computation with the same a"):
+        StateJournal(tmp_path / "a.states", {"a": 4})
+
+
 def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.states").write_bytes(b'{"identity": 1}\nrubbish\n')
     with pytest.raises(ValueError, match=r"Remove .* to begin anew") as caught:

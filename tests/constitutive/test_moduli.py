@@ -100,6 +100,10 @@ def test_grains_with_orientations() -> None:
     assert np.allclose(table[labels[2, 3, 4]], rotate_matrix(image.orientations[image.labels[2, 3, 4]], copper))
     assert np.isclose(mandel.IDENTITY @ result.stiffness @ mandel.IDENTITY / 9, (168.4 + 2 * 121.4) / 3, rtol=1e-9)
     assert "5 grains" in str(result)
+    # the same grains without their orientations are a single crystal, and are called so
+    one = moduli(image.labels, "C11=168.4 C12=121.4 C44=75.4")
+    assert np.allclose(one.stiffness, copper) and "that crystal, unturned" in str(one)
+    assert not result.notes and not moduli(image.labels, GLASS).notes
 
 
 def test_pores_rigid_and_solids_that_do_not_connect() -> None:
@@ -110,6 +114,8 @@ def test_pores_rigid_and_solids_that_do_not_connect() -> None:
     assert "rigid" in str(stiff) and stiff.stiffness[0, 0] > phase_stiffness("", RESIN)[0, 0]  # pyright: ignore[reportOptionalSubscript]
     dust = moduli(image, {0: "pore", 1: GLASS})
     assert "does not connect" in str(dust) and json.dumps(dust.to_dict())
+    rows = str(dust).split("Voigt:\n")[1].splitlines()[:6]
+    assert all(len(row.split()) == 6 for row in rows)  # no two numbers run together
     with pytest.raises(ValueError, match="does not connect"):
         _ = dust.law
 
@@ -149,6 +155,8 @@ def test_mistakes_name_the_remedy() -> None:
     labels = generators.laminate(4, 0.5).labels
     with pytest.raises(ValueError, match="got none for 1"):
         moduli(labels, {0: GLASS})
+    with pytest.raises(ValueError, match="Turn colours into one number"):
+        moduli(np.zeros((4, 4, 4, 3), dtype=np.uint8), GLASS)
     with pytest.raises(ValueError, match="segment it first"):
         moduli(np.arange(125).reshape(5, 5, 5), {0: GLASS})
     with pytest.raises(ValueError, match="Name the file by its format"):

@@ -76,9 +76,11 @@ def test_few_states_find_that_strain_too(number: int) -> None:
 
 
 def test_a_higher_degree_has_to_halve_the_error_on_few_states() -> None:
-    found = [(Choice(4, 1e-6, 1.0), 1.0), (Choice(5, 1e-6, 1.0), 0.6), (Choice(4, 1e-6, 0.0), 0.99)]
-    assert _best(found, many=True) == found[1] and _best(found, many=False) == found[2]
+    found = [(Choice(4, 1e-6, 1.0), 1.0), (Choice(5, 1e-6, 1.0), 0.6), (Choice(4, 1e-6, 0.0), 0.9)]
+    assert _best(found, many=True) == found[1] and _best(found, many=False) == found[0]
     assert _best([*found, (Choice(5, 1e-6, 0.0), 0.4)], many=False)[1] == 0.4
+    # another measure has to gain three tenths
+    assert _best([*found, (Choice(4, 1e-6, -1.0), 0.69)], many=False)[0].measure == -1.0
 
 
 def test_paths_stay_together_and_none_that_is_needed_is_left_out() -> None:

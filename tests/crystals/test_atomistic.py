@@ -135,6 +135,9 @@ def test_calculators_that_do_not_exist():
         calculator_factory("ase.calculators.lj:LennardJones(1.0)")
     with pytest.raises(ValueError, match="calculator: expected 'lammps:FILE' with a potential file that ends in"):
         calculator_factory("lammps:Si.wrong", ["Si"])
+    with pytest.raises(ValueError, match=r"elements that EMT has \(Ag, Al, .*got Na\. Name another"):
+        calculator_factory("emt", ["Na", "Cu"])
+    assert calculator_factory("emt", ["Cu"]) is EMT
     assert calculator_factory("ase.calculators.emt.EMT") is EMT
     made = calculator_factory("ase.calculators.lj:LennardJones(sigma=2.5, epsilon=0.1)")()
     assert made.parameters.sigma == 2.5 and made.parameters.epsilon == 0.1

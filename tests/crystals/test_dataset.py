@@ -76,6 +76,20 @@ def data(file):
     return StrainData.read(file(frames_of(conventional())), reference=conventional())
 
 
+def test_the_edge_of_a_cube_and_the_last_newline(file):
+    path = file(frames_of(conventional()))
+    number, text = StrainData.read(path, reference=EDGE), StrainData.read(path, reference=str(EDGE))
+    np.testing.assert_array_equal(number.strain, text.strain)
+    with pytest.raises(ValueError, match="of positive volume"):
+        StrainData.read(path, reference=-EDGE)
+    whole = path.read_bytes()
+    path.write_bytes(whole.rstrip(b"\n"))
+    with pytest.raises(ValueError, match="where it is whole add a newline: echo >> frames.extxyz"):
+        StrainData.read(path, reference=EDGE)
+    path.write_bytes(path.read_bytes() + b"\n")  # what that command does
+    np.testing.assert_array_equal(StrainData.read(path, reference=EDGE).stress, number.stress)
+
+
 def test_second_piola_kirchhoff_from_cauchy(data):
     """S = J F⁻¹ σ F⁻ᵀ, W = (U − U₀)/V₀, and 1 eV/Å³ = 160.21766 GPa, against the formulas written out."""
     assert EV_PER_A3 == pytest.approx(160.21766, abs=1e-5)
@@ -703,6 +717,13 @@ def test_tables_that_are_refused(tmp_path):
         ("l.txt", "\n".join([*lines[:4], lines[4].rsplit(" ", 1)[0]]), "all of one length, got 18 in l.txt line 5"),
         ("m.txt", "1 2 3\n", "rows of at least 18 numbers, all of one length, got 3 in m.txt line 1"),
         ("n.txt", "", "expected rows of numbers, got none in n.txt"),
+        ("semicolons.csv", ";".join(["0.5"] * 19) + "\n", "Part columns by commas or spaces"),
+        # otherwise 38 columns, of which the first eighteen are read
+        (
+            "decimal.txt",
+            " ".join(["1,5"] * 19) + "\n",
+            "got both in decimal.txt line 1. Write numbers with a decimal point",
+        ),
     ):
         (tmp_path / name).write_text(text)
         cases.append((tmp_path / name, fault))

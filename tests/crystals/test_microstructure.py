@@ -192,6 +192,8 @@ def test_every_format_gives_the_same_image(tmp_path: Path, kind: str) -> None:
     elif kind.startswith("vtk"):
         path = tmp_path / "a.vtk"
         write_vtk(path, "binary" in kind)
+        with pytest.raises(ValueError, match=r"expected SCALARS phases in the file, got phase\. Name one of them"):
+            read_image(path, dataset="phases")
     elif kind == "tif":
         tifffile = pytest.importorskip("tifffile")
         path = tmp_path / "a.tif"

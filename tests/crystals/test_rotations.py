@@ -220,6 +220,9 @@ def test_shape_errors():
         rotation_about([0, 0, 0], 1.0)
     with pytest.raises(ValueError, match="rotation_from_bunge"):
         rotation_from_bunge([0.0, 1.0])
+    with pytest.raises(ValueError, match="got 50. Pass degrees=True"):
+        rotation_from_bunge([30.0, 40.0, 50.0])
+    assert rotation_from_bunge([4 * np.pi, 4 * np.pi, 4 * np.pi]).shape == (3, 3)  # a point that was not indexed
     with pytest.raises(ValueError, match="rotation_from_quaternion"):
         rotation_from_quaternion([1.0, 0, 0])
 

@@ -15,7 +15,7 @@ from constitutive.laws.law import INVALID, OK
 from constitutive.laws.neo_hooke import NeoHookeanLaw
 from crystals import mandel
 from crystals.rotations import random_rotations, rotate_vector, rotation_about
-from fem import QuadratureMaterial, write_xdmf
+from fem import EquilibriumProblem, QuadratureMaterial, write_xdmf
 from fem.dolfinx_versions import compile_form, lagrange_space
 from fem.residual import tangent_form
 
@@ -205,8 +205,36 @@ def test_errors(cube, cubic_law):
     square = mesh.create_unit_square(MPI.COMM_WORLD, 2, 2)
     with pytest.raises(ValueError, match="expected section='plane_strain' or"):
         QuadratureMaterial(finite, dfem.Function(lagrange_space(square, "CG", 1, (2,))))
-    with pytest.raises(ValueError, match="expected section='solid' on a mesh of dimension 3"):
+    with pytest.raises(ValueError, match="expected no section on a mesh of dimension 3"):
         QuadratureMaterial(finite, u, section="plane_strain")
+    with pytest.raises(TypeError, match="expected a law, got str"):
+        QuadratureMaterial("copper.law", u)  # type: ignore[arg-type]
+    material, scalar = QuadratureMaterial(finite, u), lagrange_space(u.function_space.mesh, "CG", 1, ())
+    for wrong in (u, 1.0, ufl.TestFunction(scalar)):
+        with pytest.raises(TypeError, match="expected a test function of the displacement's space"):
+            material.virtual_work(wrong)
+    material.virtual_work(2.0 * ufl.TestFunction(u.function_space))
+    with pytest.raises(ValueError, match="ends in '.h5'"):
+        material.write("points.vtk")
+
+
+def test_a_material_that_is_not_listed_is_refused(cube, cubic_law):
+    """Nobody would update its stress: the rest would be called equilibrium."""
+    u, _, _ = cube(shape=(1, 1, 1))
+    v = ufl.TestFunction(u.function_space)
+    first, second = QuadratureMaterial(cubic_law(), u), QuadratureMaterial(cubic_law(), u)
+    both = first.virtual_work(v) + second.virtual_work(v)
+    for residual, listed in ((both, [first]), (both, []), (first.virtual_work(v), [])):
+        with pytest.raises(ValueError, match="expected every material whose virtual work is in the residual"):
+            EquilibriumProblem(residual, u, listed)
+    assert "2 materials" in repr(EquilibriumProblem(both, u, [first, second]))
+    with pytest.raises(TypeError, match=r"Write \[material\]"):
+        EquilibriumProblem(first.virtual_work(v), u, first)  # type: ignore[arg-type]
+    # stress of another problem's displacement is a load like any other
+    elsewhere = QuadratureMaterial(cubic_law(), dfem.Function(u.function_space))
+    EquilibriumProblem(
+        first.virtual_work(v) - ufl.dot(elsewhere.stress, first.strain_variation(v)) * first.dx, u, [first]
+    )
 
 
 @pytest.mark.parametrize("orientation", [None, TURN])

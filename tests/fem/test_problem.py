@@ -301,6 +301,8 @@ def test_forms_that_do_not_fit(cube, cubic_law):
     with pytest.raises(ValueError, match="'raise', 'flag' or 'cut'"):
         EquilibriumProblem(material.virtual_work(v), u, [material], out_of_range="ignore")
     moved, bcs = clamp(u, left, right)
+    with pytest.raises(ValueError, match="expected a sequence of targets, got 0.5"):
+        problem_of(u, material, bcs).steps(lambda value: None, 0.5)
     with pytest.raises(ValueError, match="scalar Constant"):
         problem_of(u, material, bcs).steps(moved, [1.0])
 
