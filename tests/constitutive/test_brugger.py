@@ -95,6 +95,15 @@ def test_neo_hooke_by_hand() -> None:
     assert voigt[0, 4, 4] == pytest.approx((third["C111"] - third["C112"]) / 4, rel=1e-12)
 
 
+def test_next_to_nothing_is_no_hidden_part() -> None:
+    """Third-order constants of 1 Pa beside a stiffness of 100 GPa: a difference of tangents sees rounding alone."""
+    group = PointGroup("-1")
+    coefficients = np.random.default_rng(0).normal(size=len(higher_order_polynomials(group, 3)))
+    law = PolynomialLaw(group, 3, 1e11 * np.eye(6), coefficients, units="Pa")
+    expected = np.tensordot(coefficients, invariant_tensors("-1", 3), axes=1)
+    np.testing.assert_allclose(law.stiffness(3), expected, atol=1e-12)
+
+
 class Hidden(NeoHookeanLaw):
     """A law whose tangent passes through numpy, as a compiled kernel would: automatic differentiation sees nothing."""
 

@@ -13,6 +13,7 @@ from constitutive import NeoHookeanLaw, PolyconvexLaw, audit, load
 from constitutive.audit import outside_rotation, sample_strains
 from constitutive.laws.convex_network import ConvexNetwork
 from constitutive.laws.strain_measure import to_tensor
+from constitutive.laws.structural_tensors import structural_tensors
 from crystals import STRAIN_CLASSES, PointGroup, mandel
 from crystals.moduli import smallest_acoustic_eigenvalue
 from crystals.rotations import random_rotations
@@ -138,7 +139,7 @@ def test_growth_has_no_value_slope_or_curvature_at_rest() -> None:
     assert law.response(squeezed).energy[0] > before + 1.0
 
 
-@pytest.mark.parametrize("symbol", ["-1", "∞/mm", "m-3m", "∞∞m"])
+@pytest.mark.parametrize("symbol", ["-1", "4/mmm", "∞/mm", "m-3m", "∞∞m"])
 def test_what_networks_see_is_one_at_the_strain_scale(symbol: str) -> None:
     """All stretches λ = 1 + s: areas grow by 2s, the volume by 3s, to first order, and each is seen as 1."""
     for scale in (0.2, 1e-3):
@@ -147,6 +148,8 @@ def test_what_networks_see_is_one_at_the_strain_scale(symbol: str) -> None:
             stretches, areas, volume = np.split(network.places.numpy(), [network.places.shape[1] // 2, -1], axis=1)
             assert np.array_equal(areas, stretches + len(law.tensors)) and stretches.max() < len(law.tensors)
             assert volume.shape[1] == 1 and set(volume[:, 0]) == {2 * len(law.tensors)}
+        if law.form == "directions":  # a network for each orbit of directions
+            assert [len(network.places) for network in law._parts()] == [len(o) for o in structural_tensors(symbol)]
         along = torch.full((1, len(law.tensors)), 1.0 + scale, dtype=torch.float64)
         seen = law._seen(along, along**2, along[:, 0] ** 3)
         assert float((seen - 1.0).abs().max()) < 1.1 * scale
@@ -170,7 +173,7 @@ def test_what_strictness_and_growth_add_is_known(symbol: str) -> None:
         return law.response(strain).energy / 100.0
 
     new = PolyconvexLaw(symbol)
-    assert (float(new.margin), float(new.growth)) == (-1.0, -5.0)  # where learning starts
+    assert (new.margin.item(), new.growth.item()) == (-1.0, -5.0)  # where learning starts
     start = energy(0.1, -1.0, -2.0)
     softplus = np.logaddexp(0.0, [-2.0, -1.0, 0.5])
     np.testing.assert_allclose(energy(0.4, -1.0, -2.0) - start, 0.3 * of_q, atol=1e-13)
@@ -190,6 +193,11 @@ def test_compensation_is_as_small_as_its_bound_allows(symbol: str) -> None:
             law.margin.fill_(-1.0)
             rest = law._at_reference()
             values = torch.linalg.eigvalsh(to_tensor(law._tension(rest))).numpy()
+            at_rest = torch.zeros(1, 2 * len(law.tensors) + 1, dtype=torch.float64)
+            slope = sum(network.gradient(at_rest)[1][0] for network in law._parts()) / law.units_of_inputs
+            tension = torch.linalg.eigvalsh(to_tensor(rest.stress - rest.pressure * law.identity))
+        assert float(rest.pressure) == pytest.approx(0.04 * float(slope[-1]), rel=1e-12)  # γ = ∂N/∂J
+        assert float(tension[0]) > 0.0  # T ≥ 0
         least = 0.2 + np.logaddexp(0.0, -1.0)
         assert values[0] > least - 1e-12
         if values[2] - values[1] < 1e-9:
