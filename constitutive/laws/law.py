@@ -384,7 +384,7 @@ class Law(torch.nn.Module, ABC):
 
     def __repr__(self) -> str:
         constants = elastic_constants(self.stiffness(), self.group)
-        parts = [" ".join(f"{name}={value:.1f}" for name, value in constants.items()) + f" {self.units}"]
+        parts = [" ".join(f"{name}={value:z.1f}" for name, value in constants.items()) + f" {self.units}"]
         fit = self.metadata.get("fit", {})
         if np.isfinite(self.max_strain):
             states = f" on {fit['training_states']} states" if "training_states" in fit else ""
