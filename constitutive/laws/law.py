@@ -119,7 +119,16 @@ class Law(torch.nn.Module, ABC):
         self, strain: torch.Tensor, state: torch.Tensor, dt: float, tangent: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         """Energy, stress, tangent as in `_evaluate`, then the new state and which points (n,) failed, if any could."""
-        return *self._evaluate(strain, tangent), state, None
+        energy, stress, entries = self._evaluate(strain, tangent)
+        entries = entries if tangent else None
+        n, found = len(strain), [None if a is None else tuple(a.shape) for a in (energy, stress, entries)]
+        wanted = [(n,), (n, 6), (n, self.tangent_entries) if tangent else None]
+        if found != wanted:
+            raise ValueError(
+                f"{type(self).__name__}._evaluate: expected energy, stress and tangent entries of shapes "
+                f"{', '.join(map(str, wanted))} at {n} points, got {', '.join(map(str, found))}."
+            )
+        return energy, stress, entries, state, None
 
     def _step_at(
         self, strain: torch.Tensor, state: torch.Tensor, inputs: torch.Tensor, dt: float, tangent: bool

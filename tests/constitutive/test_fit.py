@@ -132,7 +132,7 @@ class TestQuestions:
         answer = question(spoilt, Choice(4, 1e-8))
         assert answer is not None and not answer.use_energy and "stress only" in str(answer)
         assert "check their unit" not in str(answer)
-        law = fit(spoilt, order=4, progress=False)
+        law = fit(spoilt, order=4, network="none", progress=False)
         assert abs(elastic_constants(law.stiffness(), law.group)["C11"] / 172.0 - 1) < 0.01
 
     def test_energies_of_another_unit_are_said_to_be(self) -> None:
@@ -152,7 +152,7 @@ class TestQuestions:
         assert unit in str(caught.value) and remedy in str(caught.value)
 
     def test_data_without_energies_are_fitted_to_stress(self) -> None:
-        law = fit(replace(self.data, energy=None), order=4, progress=False)
+        law = fit(replace(self.data, energy=None), order=4, network="none", progress=False)
         assert law.metadata["fit"]["energies"] is None
         assert law.metadata["fit"]["held_out_stress_error"] < 4e-3
 
@@ -175,9 +175,9 @@ def test_a_state_that_does_not_belong_is_named() -> None:
     stress = data.stress.copy()
     turn = mandel_rotation(random_rotations(1, np.random.default_rng(1))[0])
     stress[11] = turn @ stress[11]
-    law = fit(replace(data, stress=stress), progress=False)
+    law = fit(replace(data, stress=stress), network="none", progress=False)
     assert law.metadata["fit"]["suspects"] == ["state 11"]
-    assert fit(data, progress=False).metadata["fit"]["suspects"] == []
+    assert fit(data, network="none", progress=False).metadata["fit"]["suspects"] == []
 
 
 def test_states_of_mixed_units_are_refused() -> None:
@@ -185,7 +185,7 @@ def test_states_of_mixed_units_are_refused() -> None:
     data = made(cubic_law(), number=40)
     mixed = replace(data, stress=data.stress * np.where(np.arange(40) % 2, 10.0, 1.0)[:, None], energy=None)
     with pytest.raises(ValueError, match=r"expected states that one law can follow.*units, signs and frames of single"):
-        fit(mixed, progress=False)
+        fit(mixed, network="none", progress=False)
 
 
 def test_bad_data_get_a_sentence() -> None:

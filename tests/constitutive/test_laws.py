@@ -118,6 +118,22 @@ def test_audit_fails_a_law_whose_tangent_is_not_a_number() -> None:
     assert not any(check.passed for check in report.checks if check.name.startswith("tangent"))
 
 
+def test_a_law_of_ones_own_with_other_shapes_gets_a_sentence() -> None:
+    class Wrong(NeoHookeanLaw):
+        def _evaluate(
+            self, strain: torch.Tensor, tangent: bool
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+            energy, stress, entries = super()._evaluate(strain, tangent)
+            return energy, stress, None if entries is None else mandel.unpack_upper(entries)
+
+    strain = 0.01 * np.eye(6)[:3]
+    assert Wrong(40.0, 60.0).response(strain, tangent=False).tangent is None
+    with pytest.raises(
+        ValueError, match=r"Wrong._evaluate: expected .* \(3,\), \(3, 6\), \(3, 21\) at 3 points, got .*\(3, 6, 6\)"
+    ):
+        Wrong(40.0, 60.0).response(strain)
+
+
 def test_a_law_more_symmetric_than_its_class_passes() -> None:
     isotropic = 50.0 * np.outer(mandel.IDENTITY, mandel.IDENTITY) + 80.0 * np.eye(6)
     assert audit(PolynomialLaw(PointGroup("m-3m"), 2, isotropic), number=50).passed

@@ -131,6 +131,7 @@ class Stop(Exception):
 
 
 def test_a_killed_fit_goes_on_to_the_same_law(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "STEPS", 3)
     data = data_of(birch(), plan_strains(60, 0.08, seed=1), noise=0.01)
     options = {"seed": 1, "order": 3, "widths": (2,), "measure": 1.0, "progress": False}
     whole = fit(data, **options)
