@@ -49,6 +49,11 @@ class UniaxialStep(NamedTuple):
     point: PointResponse
 
 
+def loaded_axes(direction: Any) -> np.ndarray:
+    """Rows (3, 3): axes of `uniaxial`'s sample frame in the crystal frame, the loaded direction (3,) first."""
+    return rotation_to_direction(np.asarray(direction, dtype=float), np.array([1.0, 0.0, 0.0]))
+
+
 def uniaxial(
     law: Law,
     direction: Any,
@@ -74,8 +79,7 @@ def uniaxial(
         Steps to each of them.
     held : tuple of str
         Components whose *strain* is held at zero instead, in a frame with the loaded direction as first axis:
-        ('22',) is plane strain, all five uniaxial strain. Which way the second axis points is that of
-        `crystals.rotations.rotation_to_direction`.
+        ('22',) is plane strain, all five uniaxial strain. Which way the second axis points is that of `loaded_axes`.
     rate : float, optional
         Nominal strain per unit time, for laws that depend on it.
 
@@ -107,7 +111,7 @@ def uniaxial(
         raise ValueError(
             f"{where}: expected held components among {', '.join(names[1:])}, got {', '.join(unknown)}. 11 is loaded."
         )
-    turn = rotation_to_direction(np.asarray(direction, dtype=float), np.array([1.0, 0.0, 0.0]))
+    turn = loaded_axes(direction)
     given = np.array([name != "11" and name not in held for name in names])
     corners = np.concatenate([[0.0], turning])
     parts = [np.linspace(a, b, steps + 1)[1:] for a, b in zip(corners[:-1], corners[1:], strict=True)]

@@ -7,7 +7,6 @@ relaxed at fixed cell (clamped ions give wrong constants wherever atoms may move
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from . import mandel
 from .calculators import CalculatorFactory, calculator_factory
 from .groups import PointGroup
 from .moduli import smallest_acoustic_eigenvalue
+from .progress import bar_interval
 from .state_journal import StateJournal
 from .states import EV_PER_A3, StrainData
 from .strain_plan import plan_strains
@@ -262,8 +262,7 @@ def strained_states(
         missing = [place for place in range(number) if place not in results]
         bar = tqdm(
             total=number, initial=number - len(missing), desc="strained cells", unit="state", disable=not progress,
-            # in a log every update would be a line
-            mininterval=0.1 if sys.stderr is not None and sys.stderr.isatty() else 10.0,
+            mininterval=bar_interval(),
         )  # fmt: skip
         with bar:
             for place, found in _computed(strains, missing, reference, calculator, released, workers):

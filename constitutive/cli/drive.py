@@ -36,13 +36,9 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
     \b
     constitutive drive copper.law --direction 110 --to 0.05 --plot curve.png
     """
-    import numpy as np
-
-    from crystals.rotations import rotation_to_direction
-
     from ..laws.law import OUT_OF_RANGE
     from ..storage import load
-    from ..uniaxial import uniaxial
+    from ..uniaxial import loaded_axes, uniaxial
 
     for path, suffixes, option in ((table, (".csv",), "--csv"), (plot, (".png", ".pdf", ".svg"), "--plot")):
         if path is not None:
@@ -90,7 +86,7 @@ def drive(law: Path, direction: str, to: str, steps: int, held: str, rate: float
             + marks
         )
     text.append(f"stress per reference area, energy and smallest acoustic eigenvalue in {found.units}")
-    axes = rotation_to_direction(np.array(_direction(direction)), np.array([1.0, 0.0, 0.0])).round(6) + 0.0
+    axes = loaded_axes(_direction(direction)).round(6) + 0.0
     across = [
         f"{number} along {', '.join(f'{part:.4g}' for part in axis)}"
         for number, axis in zip((2, 3), axes[1:], strict=True)

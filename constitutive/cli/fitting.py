@@ -78,7 +78,7 @@ def fit(source: Path, output: Path | None, kind: str, reference_cell: str | None
     else:
         options: dict[str, Any] = {}
         is_xyz = source.suffix in (".extxyz", ".xyz")
-        if source.is_dir() or source.suffix in (".txt", ".csv", ".dat"):
+        if _is_tables(source):
             raise ValueError(
                 f"fit: expected .h5 or .extxyz, got {str(source)!r}. For tables of F and P pass --format table."
             )
@@ -171,6 +171,11 @@ def _state_group(data: Any, symbol: str) -> Any:
     return replace(data, group=group)
 
 
+def _is_tables(source: Path) -> bool:
+    """Whether this looks like a plain table of F and P, or a folder of them."""
+    return source.is_dir() or source.suffix in (".txt", ".csv", ".dat")
+
+
 def _tables(
     source: Path, units: str | None, columns: str | None, symbol: str | None, fit_glob: str, test_glob: str | None
 ) -> Any:
@@ -237,7 +242,7 @@ def classes(source: Path, frame: str, reference_cell: str | None, skip_frames: s
     from ..fitting.class_ranking import rank_classes
 
     names, xyz = ("reference_cell", "skip_frames", "units"), source.suffix in (".extxyz", ".xyz")
-    tables = source.is_dir() or source.suffix in (".txt", ".csv", ".dat")
+    tables = _is_tables(source)
     read = ("units",) if tables else ("reference_cell", "skip_frames") if xyz else ()
     refuse_unread(click.get_current_context(), tuple(n for n in names if n not in read), f"{source.name!r}")
     if tables:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from crystals import mandel
 from crystals.dataset import StrainData
 from crystals.elastic_constants import elastic_constants
 from crystals.moduli import is_stable
+from crystals.progress import bar_interval
 from crystals.symmetry_floor import symmetry_floor
 
 from ..laws.domain import FEWEST_STRAINS, Domain
@@ -200,8 +200,8 @@ def _finish(
             f"{np.linalg.eigvalsh(law.stiffness())[0]:.3g} {data.units}. Add states of small strain; else check unit and "
             "sign of the stress."
         )
-    error, suspects = stress_error(fitted.stress(training.strain), training.stress), _suspects(fitted, data)
-    followed = stress_error(fitted.stress(data.strain), data.stress)
+    predicted = fitted.stress(data.strain)
+    suspects, followed = _suspects(predicted, data), stress_error(predicted, data.stress)
     if followed > HOPELESS and data.stress_error is None:
         raise ValueError(
             f"fit: expected states that one law can follow, got a stress error of {100 * followed:.0f} %"
@@ -213,7 +213,7 @@ def _finish(
         "date": date.today().isoformat(),
         "seed": seed,
         "training_states": len(training),
-        "training_stress_error": error,
+        "training_stress_error": stress_error(fitted.stress(training.strain), training.stress),
         "order": fitted.choice.order,
         "ridge": fitted.choice.prior,
         "measure": fitted.choice.measure,
@@ -248,9 +248,9 @@ def _finish(
     return law
 
 
-def _suspects(fitted: Fitted, data: StrainData) -> list[str]:
+def _suspects(predicted: np.ndarray, data: StrainData) -> list[str]:
     """Names of states missed by a fifth of their stress and ten times the median: turned frames, transformed cells."""
-    missed = np.linalg.norm(fitted.stress(data.strain) - data.stress, axis=1)
+    missed = np.linalg.norm(predicted - data.stress, axis=1)
     sizes = np.linalg.norm(data.stress, axis=1)
     found = (missed > 10.0 * np.median(missed)) & (missed > 0.2 * np.maximum(sizes, 0.1 * np.median(sizes)))
     return [data.names[i] for i in np.flatnonzero(found)]
@@ -328,9 +328,7 @@ def _one_thread_with_bar(label: str, progress: bool) -> Iterator[Shown]:
     torch.set_num_threads(1)
     latest: dict[str, str] = {}
     try:
-        # in a log every update would be a line
-        wait = 0.5 if sys.stderr is not None and sys.stderr.isatty() else 10.0
-        with tqdm(desc=label, unit="step", disable=not progress, mininterval=wait) as bar:
+        with tqdm(desc=label, unit="step", disable=not progress, mininterval=bar_interval(0.5)) as bar:
 
             def shown(**errors: float) -> None:
                 latest.update({name.replace("_", " "): f"{100 * error:.2f} %" for name, error in errors.items()})

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from crystals.dataset import StrainData
+from crystals.progress import bar_interval
 
 from ..laws.parametric import ParametricLaw, input_powers
 from ..laws.polynomial import higher_order_polynomials
@@ -223,7 +224,7 @@ def fit_parametric(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with tqdm(desc="fit_parametric", unit="fit", disable=not progress) as shown:
+        with tqdm(desc="fit_parametric", unit="fit", disable=not progress, mininterval=bar_interval()) as shown:
             choice, errors = _choose(training, input_range, order, degree, seed, shown)
             law = _fitted(training, input_range, choice)
             consistency = _question(law, training)

@@ -126,7 +126,8 @@ class Law(torch.nn.Module, ABC):
         if found != wanted:
             raise ValueError(
                 f"{type(self).__name__}._evaluate: expected energy, stress and tangent entries of shapes "
-                f"{', '.join(map(str, wanted))} at {n} points, got {', '.join(map(str, found))}."
+                f"{', '.join(map(str, wanted))} at {n} points, got {', '.join(map(str, found))}. "
+                "crystals.mandel.pack_upper takes 21 entries from (n, 6, 6)."
             )
         return energy, stress, entries, state, None
 

@@ -25,6 +25,7 @@ from constitutive import (
     first_piola,
 )
 from constitutive.audit import outside_rotation, relative_errors, sample_strains
+from constitutive.laws.convex_network import ConvexNetwork
 from constitutive.laws.network import ScalarNetwork
 from constitutive.laws.polynomial import higher_order_polynomials
 from constitutive.laws.strain_measure import to_tensor
@@ -550,14 +551,27 @@ def test_a_configuration_says_what_was_left_out_and_gives_the_law_back(law: Law,
 
 
 @pytest.mark.parametrize("widths", [(4,), (4, 3), (2, 5, 3)])
-def test_network_and_its_derivatives(widths: tuple[int, ...]) -> None:
-    """N = v · softplus(A_L … softplus(A_1 z + b_1) … + b_L); slope and Hessian by automatic differentiation."""
+def test_network_is_its_formula(widths: tuple[int, ...]) -> None:
+    """N = v · softplus(A_L … softplus(A_1 z + b_1) … + b_L)."""
     network = ScalarNetwork(3, widths, seed=2).requires_grad_(False)
-    z, directions = (torch.from_numpy(np.random.default_rng(k).normal(size=(9, 3, 5)[: 2 + k])) for k in (0, 1))
+    z = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 3)))
     hidden = 10.0 * z.numpy()
     for weight, bias in zip(network.weights, network.biases, strict=True):
         hidden = np.logaddexp(0.0, hidden @ weight.numpy().T + bias.numpy())
     np.testing.assert_allclose(network(10.0 * z), hidden @ network.last.numpy(), rtol=1e-12)
+
+
+PLACES = np.array([[0, 1, 2, 6], [3, 4, 5, 6], [1, 0, 5, 6]])
+
+
+@pytest.mark.parametrize("widths", [(4,), (4, 3), (2, 5, 3)])
+@pytest.mark.parametrize("convex", [False, True])
+def test_slope_and_hessian_of_networks(widths: tuple[int, ...], convex: bool) -> None:
+    """Against automatic differentiation; the input-convex network is averaged over copies."""
+    network = ConvexNetwork(PLACES, widths, seed=3) if convex else ScalarNetwork(3, widths, seed=2)
+    network.requires_grad_(False)
+    shape = (9, 7, 6) if convex else (9, 3, 5)
+    z, directions = (torch.from_numpy(np.random.default_rng(k).normal(size=shape[: 2 + k])) for k in (0, 1))
 
     def value(point: torch.Tensor) -> torch.Tensor:
         return network(point[None])[0]
@@ -568,6 +582,8 @@ def test_network_and_its_derivatives(widths: tuple[int, ...]) -> None:
         torch.testing.assert_close(ours[0], network(z), rtol=1e-13, atol=0)
         torch.testing.assert_close(ours[1], slope, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(found[2], directions.mT @ bend @ directions, rtol=1e-12, atol=1e-13)
+    if convex:
+        assert torch.linalg.eigvalsh(bend).min() > -1e-14 and slope[:, :6].min() > 0.0
 
 
 def test_initial_weights_have_the_spread_of_glorot() -> None:

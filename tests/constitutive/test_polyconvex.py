@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call, grad, hessian, jacrev, vmap
+from torch.func import functional_call, jacrev, vmap
 
 from constitutive import NeoHookeanLaw, PolyconvexLaw, audit, load
 from constitutive.audit import outside_rotation, sample_strains
-from constitutive.laws.convex_network import ConvexNetwork
 from constitutive.laws.strain_measure import to_tensor
 from constitutive.laws.structural_tensors import structural_tensors
 from crystals import STRAIN_CLASSES, PointGroup, mandel
@@ -250,25 +249,6 @@ def test_law_file(symbol: str, network: str, tmp_path: Path) -> None:
     assert isinstance(again, PolyconvexLaw) and again.config() == law.config()
     assert set(law.state_dict()) == {name for name, _ in law.named_parameters()}  # the rest is calculated again
     assert np.array_equal(again.response(strain).tangent, law.response(strain).tangent)
-
-
-@pytest.mark.parametrize("widths", [(4,), (4, 3), (2, 5, 3)])
-def test_network_of_any_widths_has_its_derivatives(widths: tuple[int, ...]) -> None:
-    """Slope and Hessian of the input-convex network, averaged over copies, by automatic differentiation."""
-    places = np.array([[0, 1, 2, 6], [3, 4, 5, 6], [1, 0, 5, 6]])
-    network = ConvexNetwork(places, widths, seed=3).requires_grad_(False)
-    z, directions = (torch.from_numpy(np.random.default_rng(k).normal(size=(9, 7, 6)[: 2 + k])) for k in (0, 1))
-
-    def value(point: torch.Tensor) -> torch.Tensor:
-        return network(point[None])[0]
-
-    slope, bend = vmap(grad(value))(z), vmap(hessian(value))(z)
-    found = network.curvature(z, directions)
-    for ours in (network.gradient(z), found):
-        torch.testing.assert_close(ours[0], network(z), rtol=1e-13, atol=0)
-        torch.testing.assert_close(ours[1], slope, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(found[2], directions.mT @ bend @ directions, rtol=1e-12, atol=1e-13)
-    assert torch.linalg.eigvalsh(bend).min() > -1e-14 and slope[:, :6].min() > 0.0
 
 
 @pytest.mark.parametrize("symbol", ["mmm", "m-3"])

@@ -208,7 +208,7 @@ def test_errors(cube, cubic_law):
     with pytest.raises(ValueError, match="expected no section on a mesh of dimension 3"):
         QuadratureMaterial(finite, u, section="plane_strain")
     with pytest.raises(TypeError, match="expected a law, got str"):
-        QuadratureMaterial("copper.law", u)  # type: ignore[arg-type]
+        QuadratureMaterial("copper.law", u)
     material, scalar = QuadratureMaterial(finite, u), lagrange_space(u.function_space.mesh, "CG", 1, ())
     for wrong in (u, 1.0, ufl.TestFunction(scalar)):
         with pytest.raises(TypeError, match="expected a test function of the displacement's space"):
@@ -229,7 +229,7 @@ def test_a_material_that_is_not_listed_is_refused(cube, cubic_law):
             EquilibriumProblem(residual, u, listed)
     assert "2 materials" in repr(EquilibriumProblem(both, u, [first, second]))
     with pytest.raises(TypeError, match=r"Write \[material\]"):
-        EquilibriumProblem(first.virtual_work(v), u, first)  # type: ignore[arg-type]
+        EquilibriumProblem(first.virtual_work(v), u, first)
     # stress of another problem's displacement is a load like any other
     elsewhere = QuadratureMaterial(cubic_law(), dfem.Function(u.function_space))
     EquilibriumProblem(
